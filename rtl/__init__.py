@@ -1,1 +1,1 @@
-
+"""Amaranth components of the LM-HT accelerator, one file each."""

@@ -1,0 +1,34 @@
+"""Argument checks shared by the parameter objects: a whole sentence that names field, value and range."""
+
+from __future__ import annotations
+
+__all__ = ["check_choice", "check_range"]
+
+
+def check_range(name: str, value: object, low: int, high: int) -> None:
+    """Refuse anything but an integer in ``low … high``.
+
+    Raises
+    ------
+    TypeError
+        If `value` is not an integer (booleans are not).
+    ValueError
+        If it lies outside the range.
+    """
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} must be an integer, not {value!r}")
+    if not low <= value <= high:
+        raise ValueError(f"{name} must be between {low} and {high}, not {value}")
+
+
+def check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
+    """Refuse anything that is not one of `choices`.
+
+    Raises
+    ------
+    ValueError
+        If `value` is none of them.
+    """
+    if value not in choices:
+        allowed = ", ".join(map(str, choices))
+        raise ValueError(f"{name} must be one of {allowed}, not {value!r}")
