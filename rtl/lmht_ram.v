@@ -1,0 +1,49 @@
+// One write port, one read port, one clock. The only memory of the generated designs: an ASIC flow replaces this file
+// by one that picks SRAM macros by WIDTH and DEPTH.
+//
+// A read takes 1 cycle, or 2 with OUTPUT_REGISTER; read_enable = 0 freezes the whole read pipeline. Reading a row in the cycle
+// in which it is written gives the old or the new value (designs do not depend on it). INIT_FILE, if set, is read by $readmemh.
+module lmht_ram #(
+    parameter WIDTH = 8,
+    parameter DEPTH = 16,
+    parameter ADDRESS_BITS = 4,
+    parameter OUTPUT_REGISTER = 1,
+    parameter INIT_FILE = ""
+) (
+    input  wire                    clk,
+    input  wire                    write_enable,
+    input  wire [ADDRESS_BITS-1:0] write_address,
+    input  wire [WIDTH-1:0]        write_data,
+    input  wire                    read_enable,
+    input  wire [ADDRESS_BITS-1:0] read_address,
+    output wire [WIDTH-1:0]        read_data
+);
+    reg [WIDTH-1:0] rows [0:DEPTH-1];
+    reg [WIDTH-1:0] array_data;
+
+    generate
+        if (INIT_FILE != "") begin : g_init
+            initial $readmemh(INIT_FILE, rows);
+        end
+    endgenerate
+
+    always @(posedge clk) begin
+        if (write_enable) rows[write_address] <= write_data;
+    end
+
+    always @(posedge clk) begin
+        if (read_enable) array_data <= rows[read_address];
+    end
+
+    generate
+        if (OUTPUT_REGISTER != 0) begin : g_output_register
+            reg [WIDTH-1:0] output_data;
+            always @(posedge clk) begin
+                if (read_enable) output_data <= array_data;
+            end
+            assign read_data = output_data;
+        end else begin : g_direct
+            assign read_data = array_data;
+        end
+    endgenerate
+endmodule
