@@ -1,1 +1,52 @@
+"""LM-HT spiking networks in PyTorch: neurons, quantization-aware networks, data sets, training, checkpoints.
 
+The mathematics is that of the LM-HT paper (NeurIPS 2024). Threshold levels, time steps and weight widths
+given here are the ones that the generated hardware has.
+"""
+
+from .checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from .config import (
+    EpochRecord,
+    NetworkConfig,
+    RunConfig,
+    TrainingConfig,
+    default_training_config,
+    explain_validation_error,
+    parse_architecture,
+)
+from .data import DATASET_NAMES, DataError, Dataset, load_dataset
+from .evaluation import evaluate
+from .network import Layer, Network
+from .neurons import LMHT, QCFS, default_threshold
+from .normalization import TimeBatchNorm
+from .quantization import QuantLinear, quantize_symmetric
+from .training import RunError, TrainingInterrupted, train
+
+__all__ = [
+    "DATASET_NAMES",
+    "LMHT",
+    "QCFS",
+    "CheckpointError",
+    "DataError",
+    "Dataset",
+    "EpochRecord",
+    "Layer",
+    "Network",
+    "NetworkConfig",
+    "QuantLinear",
+    "RunConfig",
+    "RunError",
+    "TimeBatchNorm",
+    "TrainingConfig",
+    "TrainingInterrupted",
+    "default_threshold",
+    "default_training_config",
+    "evaluate",
+    "explain_validation_error",
+    "load_checkpoint",
+    "load_dataset",
+    "parse_architecture",
+    "quantize_symmetric",
+    "save_checkpoint",
+    "train",
+]

@@ -1,0 +1,138 @@
+"""Fully connected spiking network: quantized linear layers, batch norm and LM-HT neurons."""
+
+from itertools import pairwise
+
+import torch
+from torch import nn
+
+from .config import NetworkConfig
+from .neurons import LMHT
+from .normalization import TimeBatchNorm
+from .quantization import QuantLinear
+
+__all__ = ["Layer", "Network", "analog_image"]
+
+
+def analog_image(images: torch.Tensor) -> torch.Tensor:
+    """Pixels as currents: ``uint8`` is divided by 255; floating point is taken as it is, from 0 to 1."""
+    return images.float() / 255 if images.dtype == torch.uint8 else images
+
+
+class Layer(nn.Module):
+    """One layer: weights, then batch norm and neurons if it is hidden.
+
+    Attributes
+    ----------
+    linear : QuantLinear
+        Weights; with a bias in the last layer only.
+    norm : TimeBatchNorm or None
+        Batch norm of a hidden layer.
+    neuron : LMHT or None
+        Neurons of a hidden layer.
+    """
+
+    def __init__(self, linear: QuantLinear, norm: TimeBatchNorm | None, neuron: LMHT | None) -> None:
+        super().__init__()
+        self.linear = linear
+        self.norm = norm
+        self.neuron = neuron
+
+    def forward(self, value: torch.Tensor) -> torch.Tensor:
+        """Run the window: (T_in, batch, J) to (T, batch, N).
+
+        ``T_in`` is T, or 1 for an input that is the same at every step: its current is computed once and
+        repeated. The last layer, without neurons, keeps ``T_in``.
+        """
+        current = self.linear(value)
+        if self.norm is not None:
+            current = self.norm(current)
+        if self.neuron is None:
+            return current
+        return self.neuron(current.expand(self.neuron.steps, *current.shape[1:]))
+
+
+class Network(nn.Module):
+    """Spiking network of ``config``, with fresh weights.
+
+    Every hidden layer is ``QuantLinear`` (no bias), ``TimeBatchNorm`` and ``LMHT``; the last one is
+    ``QuantLinear`` with a bias. The first layer sees the analog image once.
+
+    Parameters
+    ----------
+    config : NetworkConfig
+        Widths, neurons and weight width.
+
+    Attributes
+    ----------
+    config : NetworkConfig
+        As given.
+    layers : torch.nn.ModuleList of Layer
+        From the image to the classes.
+    """
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        widths = config.widths
+        last = len(widths) - 2
+        self.layers = nn.ModuleList()
+        for index, (inputs, outputs) in enumerate(pairwise(widths)):
+            linear = QuantLinear(inputs, outputs, bias=index == last, weight_bits=config.weight_bits)
+            norm = TimeBatchNorm(outputs) if index < last else None
+            neuron = self._make_neuron(config) if index < last else None
+            self.layers.append(Layer(linear, norm, neuron))
+
+    @staticmethod
+    def _make_neuron(config: NetworkConfig) -> LMHT:
+        return LMHT(
+            config.levels,
+            config.steps,
+            config.threshold,
+            config.initial_membrane,
+            mixing=config.mixing,
+            leak=config.leak,
+        )
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Classify images.
+
+        Parameters
+        ----------
+        images : torch.Tensor, shape (batch, C, H, W) or (batch, C * H * W)
+            ``uint8`` from 0 to 255, or floating point from 0 to 1.
+
+        Returns
+        -------
+        torch.Tensor, shape (batch, classes)
+            Logits: the mean over the steps of the last layer's output.
+
+        Raises
+        ------
+        ValueError
+            If the images have another shape.
+        """
+        value = self._as_input(images)
+        for layer in self.layers:
+            value = layer(value)
+        return value.mean(dim=0)
+
+    @torch.no_grad()
+    def spike_levels(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """Spike levels of every hidden layer, each of int64 and shape (T, batch, N), from 0 to ``levels``.
+
+        Images as in :meth:`forward`. Batch norm behaves as the network's mode says; call ``eval()`` before.
+        """
+        levels = []
+        value = self._as_input(images)
+        for layer in self.layers:
+            value = layer(value)
+            if layer.neuron is not None:
+                levels.append(torch.round(value / layer.neuron.theta).to(torch.int64))
+        return levels
+
+    def _as_input(self, images: torch.Tensor) -> torch.Tensor:
+        flat = analog_image(images).flatten(1) if images.dim() > 1 else images
+        if flat.dim() != 2 or flat.shape[1] != self.config.widths[0]:
+            shape = ", ".join(str(size) for size in self.config.input_shape)
+            raise ValueError(f"images must have shape (batch, {shape}), not {tuple(images.shape)}")
+        return flat.unsqueeze(0)

@@ -1,0 +1,209 @@
+"""Multi-threshold neurons: LM-HT (and with it M-HT, LIF and IF), and QCFS for hybrid training."""
+
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from .checks import check_choice, check_integer, check_number, check_positive
+
+__all__ = ["LMHT", "QCFS", "Mixing", "default_threshold"]
+
+Mixing = Literal["learned", "identity", "uniform"]
+
+
+def default_threshold(levels: int) -> float:
+    """Threshold θ of direct training: ``2 / levels`` for more than one level, 1 for one."""
+    check_integer("levels", levels, 1)
+    return 2 / levels if levels > 1 else 1.0
+
+
+class _Staircase(torch.autograd.Function):
+    """``θ clamp(floor(m / θ), 0, L)`` with the rectangular surrogate gradient, 1 from θ/2 to (L + 1/2) θ."""
+
+    @staticmethod
+    def forward(ctx: Any, membrane: torch.Tensor, theta: float, levels: int) -> torch.Tensor:
+        inside = (membrane >= theta / 2) & (membrane <= (levels + 0.5) * theta)
+        ctx.save_for_backward(inside)
+        return torch.floor(membrane / theta).clamp_(0, levels).mul_(theta)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        (inside,) = ctx.saved_tensors
+        return gradients[0] * inside, None, None
+
+
+class LMHT(nn.Module):
+    """Layer of learnable multi-hierarchical threshold neurons (MODEL.md, "Neurons").
+
+    For every neuron and step ``t`` of the window, with ``v[-1] = initial_membrane``::
+
+        J[t] = sum_u Ω[t, u] I[u]
+        m[t] = λ v[t-1] + J[t]
+        k[t] = clamp(floor(m[t] / θ), 0, L)
+        v[t] = m[t] - θ k[t]
+
+    With ``mixing="identity"`` it is M-HT; with ``levels=1`` as well, LIF; and with ``leak=1.0`` too, IF.
+
+    The gradient is that of Eqs. 13-16: the staircase passes it on where ``θ/2 <= m <= (L + 1/2) θ``;
+    ``v[t-1]`` is detached, so that steps exchange gradients only through Ω, and λ learns from the detached
+    ``v[t-1]``.
+
+    Parameters
+    ----------
+    levels : int
+        Number L of threshold levels, at least 1. A spike is an integer level ``0..levels``.
+    steps : int
+        Number T of time steps of the window, at least 1.
+    theta : float
+        Firing threshold θ, above 0.
+    initial_membrane : float
+        Membrane ``v[-1]`` before the first step, in the units of ``theta``.
+    mixing : {"learned", "identity", "uniform"}
+        ``learned``: Ω = 2 sigmoid(ω) / T with the parameter ``omega_logits``, at the start 1/T everywhere.
+        ``identity``: no mixing. ``uniform``: Ω = 1/T, fixed.
+    leak : "learned" or float
+        ``learned``: λ = sigmoid(α) + 0.5 with the parameter ``leak_logit``, at the start 1. A number from
+        0 to 1.5 fixes λ.
+
+    Attributes
+    ----------
+    omega_logits : torch.nn.Parameter, shape (T, T)
+        ω, zeros at the start; only with ``mixing="learned"``.
+    leak_logit : torch.nn.Parameter, scalar
+        α, zero at the start; only with ``leak="learned"``.
+
+    Raises
+    ------
+    TypeError
+        If an argument has the wrong type.
+    ValueError
+        If an argument lies outside its range.
+    """
+
+    def __init__(
+        self,
+        levels: int,
+        steps: int,
+        theta: float = 1.0,
+        initial_membrane: float = 0.0,
+        *,
+        mixing: Mixing = "learned",
+        leak: Literal["learned"] | float = "learned",
+    ) -> None:
+        super().__init__()
+        self.levels = check_integer("levels", levels, 1)
+        self.steps = check_integer("steps", steps, 1)
+        self.theta = check_positive("theta", theta)
+        self.initial_membrane = check_number("initial_membrane", initial_membrane)
+        self.mixing = check_choice("mixing", mixing, ("learned", "identity", "uniform"))
+        if mixing == "learned":
+            self.omega_logits = nn.Parameter(torch.zeros(steps, steps))
+        else:
+            fixed = torch.eye(steps) if mixing == "identity" else torch.full((steps, steps), 1 / steps)
+            self.register_buffer("fixed_mixing", fixed, persistent=False)
+        if leak == "learned":
+            self.leak_logit = nn.Parameter(torch.zeros(()))
+        else:
+            if isinstance(leak, str):
+                raise ValueError(f'leak must be "learned" or a number between 0 and 1.5, not {leak!r}')
+            number = check_number("leak", leak)
+            if not 0 <= number <= 1.5:
+                raise ValueError(f"leak must be between 0 and 1.5, not {leak}")
+            self.register_buffer("fixed_leak", torch.tensor(number), persistent=False)
+        self.has_learned_leak = leak == "learned"
+
+    def mixing_matrix(self) -> torch.Tensor:
+        """Temporal-Global Information Matrix Ω, shape (T, T); row ``t`` weights the currents of all steps."""
+        if self.mixing == "learned":
+            return 2 * torch.sigmoid(self.omega_logits) / self.steps
+        return self.get_buffer("fixed_mixing")
+
+    def leak(self) -> torch.Tensor:
+        """Membrane leak λ, a scalar tensor; 1 is no leak."""
+        if self.has_learned_leak:
+            return torch.sigmoid(self.leak_logit) + 0.5
+        return self.get_buffer("fixed_leak")
+
+    def forward(self, current: torch.Tensor) -> torch.Tensor:
+        """Run the window.
+
+        Parameters
+        ----------
+        current : torch.Tensor, shape (T, batch, ...)
+            Input current ``I``, in the units of ``theta``.
+
+        Returns
+        -------
+        torch.Tensor, shape (T, batch, ...)
+            ``θ k[t]``: the spike levels times the threshold.
+
+        Raises
+        ------
+        ValueError
+            If the first dimension of ``current`` is not T.
+        """
+        if current.dim() == 0 or current.shape[0] != self.steps:
+            raise ValueError(
+                f"current must have {self.steps} steps in its first dimension, "
+                f"not shape {tuple(current.shape)}"
+            )
+        if self.mixing == "identity":
+            mixed = current
+        else:
+            mixed = (self.mixing_matrix() @ current.flatten(1)).view_as(current)
+        leak = self.leak()
+        membrane = torch.full_like(current[0], self.initial_membrane)
+        outputs = []
+        for step_current in mixed.unbind(0):
+            charged = leak * membrane + step_current
+            output = _Staircase.apply(charged, self.theta, self.levels)
+            membrane = (charged - output).detach()
+            outputs.append(output)
+        return torch.stack(outputs)
+
+    def extra_repr(self) -> str:
+        """Arguments as shown by ``repr``."""
+        leak = "learned" if self.has_learned_leak else f"{self.leak().item():g}"
+        return (
+            f"levels={self.levels}, steps={self.steps}, theta={self.theta:g}, "
+            f"initial_membrane={self.initial_membrane:g}, mixing={self.mixing}, leak={leak}"
+        )
+
+
+class QCFS(nn.Module):
+    """Quantization-clip-floor-shift activation (MODEL.md, "Hybrid training", step 1).
+
+    ``a = θ clamp(floor(z Q / θ + 1/2) / Q, 0, 1)``; the floor passes the gradient straight through and θ is
+    learned. By Theorem 4.2 a neuron with L levels, threshold ``θ / L``, ``T = Q / L`` steps and ``v[-1]``
+    half its threshold has this output as its mean under the constant current ``z``.
+
+    Parameters
+    ----------
+    levels : int
+        Number Q of steps of the staircase, at least 1.
+    theta : float
+        Upper end of the activation at the start of training, above 0.
+
+    Raises
+    ------
+    TypeError
+        If an argument has the wrong type.
+    ValueError
+        If an argument lies outside its range.
+    """
+
+    def __init__(self, levels: int, theta: float = 1.0) -> None:
+        super().__init__()
+        self.levels = check_integer("levels", levels, 1)
+        self.theta = nn.Parameter(torch.tensor(check_positive("theta", theta)))
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        """Activation of ``z``, element by element, of the same shape."""
+        shifted = z * self.levels / self.theta + 0.5
+        staircase = shifted + (torch.floor(shifted) - shifted).detach()
+        return self.theta * (staircase / self.levels).clamp(0, 1)
+
+    def extra_repr(self) -> str:
+        """Arguments as shown by ``repr``."""
+        return f"levels={self.levels}, theta={self.theta.item():g}"

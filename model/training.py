@@ -1,0 +1,327 @@
+"""Training with back-propagation through time: seeded, interruptible, and resumed to the same result."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch.nn import functional as F
+
+from .augmentation import random_shift
+from .checkpoint import CONFIG_FILE, WEIGHTS_FILE, read_run_config, save_checkpoint
+from .config import EpochRecord, NetworkConfig, RunConfig, TrainingConfig
+from .data import Dataset, stratified_split
+from .evaluation import evaluate
+from .network import Network, analog_image
+from .progress import TrainingProgress
+from .quantization import QuantLinear
+from .run_state import (
+    RESUME_FILE,
+    TrainingState,
+    load_training_state,
+    read_training_run,
+    save_training_state,
+)
+
+__all__ = ["RunError", "TrainingInterrupted", "train"]
+
+# Stands in the record until the weights are written; 64 zeros are no file's digest.
+NO_DIGEST = "0" * 64
+
+
+class RunError(ValueError):
+    """A run cannot be started or continued in the folder, or went wrong; the message says why."""
+
+
+class TrainingInterrupted(KeyboardInterrupt):
+    """Training was interrupted from the keyboard; the state of the last whole epoch is saved."""
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Training images that take part in the updates, those held out, and where computation runs."""
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    held_images: torch.Tensor
+    held_labels: torch.Tensor
+    device: torch.device
+
+
+def train(
+    network_config: NetworkConfig,
+    training_config: TrainingConfig,
+    dataset: Dataset,
+    out_dir: str | Path,
+    *,
+    resume: bool = True,
+    overwrite: bool = False,
+    progress: bool = True,
+    device: str = "cpu",
+) -> RunConfig:
+    """Train a network and keep its best epoch in ``out_dir``.
+
+    The best epoch is the last one whose validation accuracy is not below any earlier one. After every epoch
+    the folder holds ``model.safetensors`` and ``config.json`` (see :func:`load_checkpoint`) and
+    ``resume.safetensors``, which is removed at the end. On a CPU, with the same number of threads, an
+    interrupted and resumed training gives bit-identical weights to an uninterrupted one.
+
+    Parameters
+    ----------
+    network_config : NetworkConfig
+        Network to train; its first and last width must suit the data set.
+    training_config : TrainingConfig
+        Recipe.
+    dataset : Dataset
+        Images and labels.
+    out_dir : path
+        Folder of the run, created if needed.
+    resume : bool
+        Whether an unfinished run of the same configuration in ``out_dir`` is continued, and a finished one
+        returned as it is.
+    overwrite : bool
+        Whether a run in ``out_dir`` is removed and training starts anew.
+    progress : bool
+        Whether to show a progress bar if the error output is a terminal.
+    device : str
+        Where to compute, such as ``"cpu"`` or ``"cuda"``.
+
+    Returns
+    -------
+    RunConfig
+        The record of the run, as in ``config.json``.
+
+    Raises
+    ------
+    ValueError
+        If network and data set do not suit each other.
+    RunError
+        If ``out_dir`` holds another run, or the loss is no longer finite.
+    CheckpointError
+        If a file of the run to be continued is damaged.
+    TrainingInterrupted
+        On Ctrl-C; calling again continues after the last whole epoch.
+    """
+    _check_suits(network_config, dataset)
+    folder = Path(out_dir)
+    wanted = RunConfig(
+        dataset=dataset.name,
+        network=network_config,
+        training=training_config,
+        finished=False,
+        best_epoch=1,
+        best_accuracy=None,
+        test_accuracy=None,
+        weights_sha256=NO_DIGEST,
+        history=(),
+    )
+    if overwrite:
+        # In this order an interruption leaves a folder that is refused or that holds no run.
+        for name in (RESUME_FILE, CONFIG_FILE, WEIGHTS_FILE):
+            (folder / name).unlink(missing_ok=True)
+    earlier = _earlier_run(folder, wanted, resume)
+    if earlier is not None and earlier.finished:
+        (folder / RESUME_FILE).unlink(missing_ok=True)
+        return earlier
+    part = _split(training_config, dataset, torch.device(device))
+    state = _fresh_state(network_config, training_config, part.device)
+    if earlier is not None:
+        load_training_state(folder, state)
+    folder.mkdir(parents=True, exist_ok=True)
+    run = _train_epochs(folder, state, wanted, part, progress)
+    return _finish(folder, state, run, dataset)
+
+
+def _check_suits(config: NetworkConfig, dataset: Dataset) -> None:
+    if config.input_shape != dataset.input_shape:
+        raise ValueError(
+            f"input_shape must be {dataset.input_shape} for data set {dataset.name}, not {config.input_shape}"
+        )
+    if config.widths[-1] != len(dataset.classes):
+        raise ValueError(
+            f"architecture must end with {len(dataset.classes)}, the classes of data set {dataset.name}, "
+            f"not {config.widths[-1]}"
+        )
+
+
+def _earlier_run(folder: Path, wanted: RunConfig, resume: bool) -> RunConfig | None:
+    """Record of the run in the folder, if there is one that may be continued or returned."""
+    has_config, has_state = (folder / CONFIG_FILE).exists(), (folder / RESUME_FILE).exists()
+    if not has_config and not has_state:
+        if (folder / WEIGHTS_FILE).exists():
+            raise RunError(
+                f"{folder} holds {WEIGHTS_FILE} without {CONFIG_FILE}; choose another folder or overwrite"
+            )
+        return None
+    if not resume:
+        raise RunError(f"{folder} already holds a run; resume it, choose another folder or overwrite")
+    # While a run is unfinished its resume file is written first and so knows best how far it came.
+    run = read_run_config(folder) if has_config else read_training_run(folder)
+    difference = _first_difference(run.model_dump(), wanted.model_dump())
+    if difference is not None:
+        field, found, asked = difference
+        raise RunError(
+            f"{folder} holds a run of another configuration: {field} is {found!r} there and {asked!r} here; "
+            "choose another folder or overwrite"
+        )
+    if not run.finished and not has_state:
+        raise RunError(
+            f"{folder} holds an unfinished run without {RESUME_FILE}; choose another folder or overwrite"
+        )
+    return run
+
+
+def _first_difference(run: dict, wanted: dict) -> tuple[str, object, object] | None:
+    if run["dataset"] != wanted["dataset"]:
+        return "dataset", run["dataset"], wanted["dataset"]
+    for group in ("network", "training"):
+        for field, value in wanted[group].items():
+            if run[group][field] != value:
+                return f"{group}.{field}", run[group][field], value
+    return None
+
+
+def _split(config: TrainingConfig, dataset: Dataset, device: torch.device) -> _Part:
+    labels = dataset.train_labels
+    held_out = round(config.validation_fraction * len(labels))
+    kept, held = stratified_split(labels, held_out, config.seed)
+    if len(kept) < 2:
+        raise ValueError(
+            f"validation_fraction must leave at least 2 images, not {len(kept)} of {len(labels)}"
+        )
+    images = dataset.train_images
+    return _Part(
+        images[kept].to(device),
+        labels[kept].to(device),
+        images[held].to(device),
+        labels[held].to(device),
+        device,
+    )
+
+
+def _fresh_state(
+    network_config: NetworkConfig, config: TrainingConfig, device: torch.device
+) -> TrainingState:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        network = Network(network_config)
+    network.to(device)
+    weights = [module.weight for module in network.modules() if isinstance(module, QuantLinear)]
+    chosen = {id(weight) for weight in weights}
+    others = [parameter for parameter in network.parameters() if id(parameter) not in chosen]
+    groups = [
+        {"params": weights, "weight_decay": config.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    optimizer: torch.optim.Optimizer
+    if config.optimizer == "sgd":
+        optimizer = torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.momentum)
+    else:
+        optimizer = torch.optim.AdamW(groups, lr=config.learning_rate)
+    return TrainingState(network, optimizer, best={})
+
+
+def _train_epochs(
+    folder: Path, state: TrainingState, wanted: RunConfig, part: _Part, progress: bool
+) -> RunConfig:
+    config = wanted.training
+    run = state.run or wanted
+    updates = max(1, len(part.images) // config.batch_size)
+    done = len(run.history)
+    with TrainingProgress(config.epochs, updates, done, enabled=progress) as bar:
+        try:
+            while len(run.history) < config.epochs and not _has_stalled(run):
+                record = _train_epoch(state, config, part, len(run.history) + 1, updates, bar)
+                run = _add_record(state, run, record)
+                state.run = run
+                save_training_state(folder, state)
+                run = save_checkpoint(folder, state.best, run)
+                bar.epoch(record, run.best_accuracy)
+        except KeyboardInterrupt:
+            saved = f"{len(run.history)} of {config.epochs} epochs are saved in {folder}"
+            raise TrainingInterrupted(f"training was interrupted; {saved}") from None
+    return run
+
+
+def _train_epoch(
+    state: TrainingState, config: TrainingConfig, part: _Part, epoch: int, updates: int, bar: TrainingProgress
+) -> EpochRecord:
+    state.network.train()
+    generator = torch.Generator().manual_seed(config.seed * 1_000_003 + epoch)
+    loss_sum = torch.zeros((), dtype=torch.float64, device=part.device)
+    correct = torch.zeros((), dtype=torch.int64, device=part.device)
+    seen = 0
+    rate = 0.0
+    for update, (images, labels) in enumerate(_batches(config, part, updates, generator)):
+        rate = _learning_rate(config, (epoch - 1) * updates + update, updates)
+        for group in state.optimizer.param_groups:
+            group["lr"] = rate
+        logits = state.network(images)
+        loss = F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
+        state.optimizer.zero_grad()
+        loss.backward()
+        state.optimizer.step()
+        seen += len(labels)
+        loss_sum += loss.detach() * len(labels)
+        correct += (logits.detach().argmax(dim=1) == labels).sum()
+        bar.update()
+    mean_loss = loss_sum.item() / seen
+    if not math.isfinite(mean_loss):
+        raise RunError(
+            f"the loss is {mean_loss} in epoch {epoch}; lower learning_rate, now {config.learning_rate}"
+        )
+    held = len(part.held_labels) > 0
+    return EpochRecord(
+        epoch=epoch,
+        loss=mean_loss,
+        train_accuracy=correct.item() / seen,
+        validation_accuracy=evaluate(state.network, part.held_images, part.held_labels) if held else None,
+        learning_rate=rate,
+    )
+
+
+def _batches(
+    config: TrainingConfig, part: _Part, updates: int, generator: torch.Generator
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Batches of one epoch; the rest that does not fill a batch waits for the next epoch's order."""
+    order = torch.randperm(len(part.images), generator=generator).to(part.device)
+    for chosen in order[: updates * config.batch_size].split(config.batch_size):
+        images = part.images[chosen]
+        if config.augment == "shift":
+            images = random_shift(images, config.shift_pixels, generator)
+        yield analog_image(images), part.labels[chosen]
+
+
+def _learning_rate(config: TrainingConfig, update: int, updates: int) -> float:
+    """Rate of one update: linear rise over the warm-up, then half a cosine to 0 at the end of training."""
+    warmup = min(config.warmup_epochs, config.epochs) * updates
+    if update < warmup:
+        return config.learning_rate * (update + 1) / (warmup + 1)
+    position = (update - warmup) / (config.epochs * updates - warmup)
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * position))
+
+
+def _add_record(state: TrainingState, run: RunConfig, record: EpochRecord) -> RunConfig:
+    """Add an epoch to the run, and keep its weights if no epoch was better."""
+    accuracy = record.validation_accuracy
+    changes: dict[str, object] = {"history": (*run.history, record)}
+    if accuracy is None or run.best_accuracy is None or accuracy >= run.best_accuracy:
+        state.best = {name: tensor.detach().clone() for name, tensor in state.network.state_dict().items()}
+        changes |= {"best_epoch": record.epoch, "best_accuracy": accuracy}
+    return run.model_copy(update=changes)
+
+
+def _has_stalled(run: RunConfig) -> bool:
+    patience = run.training.early_stopping
+    return patience is not None and len(run.history) - run.best_epoch >= patience
+
+
+def _finish(folder: Path, state: TrainingState, run: RunConfig, dataset: Dataset) -> RunConfig:
+    state.network.load_state_dict(state.best)
+    accuracy = evaluate(state.network, dataset.test_images, dataset.test_labels)
+    run = save_checkpoint(
+        folder, state.best, run.model_copy(update={"finished": True, "test_accuracy": accuracy})
+    )
+    (folder / RESUME_FILE).unlink(missing_ok=True)
+    return run
