@@ -1,9 +1,9 @@
 """Emitted Verilog: the text of a component, readable and the same for the same input.
 
-Yosys writes correct Verilog that is hard to read: hierarchical module names and everything that Amaranth had to number
-are escaped identifiers (``\\top.layer0_tile0``, ``\\$12``), and every field of every structure is repeated as a wire
-that nothing reads. :func:`emit_verilog` runs Amaranth's own back end and then only renames, orders port lists and
-leaves such wires out; no expression is touched.
+Yosys writes correct Verilog that is hard to read: hierarchical module names and everything that Amaranth had
+to number are escaped identifiers (``\\top.layer0_tile0``, ``\\$12``), and every field of every structure is
+repeated as a wire that nothing reads. :func:`emit_verilog` runs Amaranth's back end and then only renames,
+orders port lists and leaves such wires out; no expression is touched.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ _PREAMBLE = """\
 
 # Names a plain identifier must not take: an escaped one may be any of these.
 _KEYWORDS = frozenset(
-    "always and assign begin buf case casex casez default defparam disable edge else end endcase endfunction "
-    "endgenerate endmodule endtask event for force forever fork function generate genvar if initial inout input "
-    "integer join localparam module nand negedge nor not or output parameter posedge real reg repeat signed task "
-    "time tri unsigned wait while wire xnor xor".split()
+    """always and assign begin buf case casex casez default defparam disable edge else end endcase endfunction
+    endgenerate endmodule endtask event for force forever fork function generate genvar if initial inout input
+    integer join localparam module nand negedge nor not or output parameter posedge real reg repeat signed
+    task time tri unsigned wait while wire xnor xor""".split()  # noqa: SIM905
 )
 
 
@@ -103,7 +103,7 @@ def _carried_yosys() -> Iterator[None]:
 
 
 def _tidy_module(text: str) -> str:
-    """One module with its port list in order, registers' next values named after them and unread wires left out."""
+    """One module with ordered ports, next values named after their registers, and no unread wires."""
     lines = _drop_unread(text.splitlines())
     header = _HEADER.fullmatch(lines[0])
     if header is None:
@@ -141,7 +141,7 @@ def _drop_unread(lines: list[str]) -> list[str]:
 
 
 def _name_numbered(text: str) -> str:
-    """Replace the names ``\\$<number>`` of one module, and that of the wire that starts its combinational processes."""
+    """Replace the names ``\\$<number>`` of one module, and that of the wire all its processes read."""
     taken = set(_TOKEN.findall(text))
     names: dict[str, str] = {}
 
@@ -160,7 +160,7 @@ def _name_numbered(text: str) -> str:
 
 
 def _rename_escaped(text: str) -> str:
-    """Replace all other escaped identifiers; equal ones get equal names, since ports connect modules by name."""
+    """Replace all other escaped identifiers; equal ones get equal names, since ports connect by name."""
     plain = {token for token in _TOKEN.findall(text) if not token.startswith("\\")}
     modules = set(re.findall(r"^module (\\\S+ )", text, re.MULTILINE))
     names: dict[str, str] = {}
