@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from amaranth.hdl import ClockSignal, Instance, Module
-from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.hdl import ClockSignal, Instance, Module, Signal
 
 from lmht.rtl.parameters import MemoryShape
 
@@ -18,45 +16,40 @@ def memory_source() -> Path:
     return Path(__file__).with_name("lmht_ram.v")
 
 
-class Ram(wiring.Component):
-    """Memory with one write and one read port.
+class Ram:
+    """An ``lmht_ram`` with one write and one read port, added to module `m` as submodule `name`.
 
     Parameters
     ----------
+    m : Module
+    name : str
     shape : MemoryShape
     output_register : bool
         Register the output once more. A block RAM's bare output is too slow for the clock target.
 
-    Members
-    -------
-    ``write_enable``, ``write_row``, ``write_data`` (in), ``read_enable``, ``read_row`` (in), ``read_data`` (out).
-
-    Latency 1 cycle (2 with `output_register`) in cycles with ``read_enable``, which freezes the read pipeline
-    when 0; throughput one read and one write a cycle. Reading a row while it is written gives either value.
+    Attributes
+    ----------
+    write_enable, write_row, write_data, read_enable, read_row : Signal
+        To be driven by the owner; ``read_enable`` is 1 if left alone.
+    read_data : Signal
+        Latency 1 cycle (2 with `output_register`), counting cycles with ``read_enable``, which freezes the read
+        pipeline when 0; one read and one write a cycle. Reading a row while it is written gives either value.
     """
 
-    def __init__(self, *, shape: MemoryShape, output_register: bool = True):
-        self.shape = shape
-        self.output_register = output_register
-        super().__init__(
-            {
-                "write_enable": In(1),
-                "write_row": In(shape.row_bits),
-                "write_data": In(shape.width),
-                "read_enable": In(1, init=1),
-                "read_row": In(shape.row_bits),
-                "read_data": Out(shape.width),
-            }
-        )
-
-    def elaborate(self, platform: object) -> Module:
-        m = Module()
-        m.submodules.ram = Instance(
+    def __init__(self, m: Module, name: str, *, shape: MemoryShape, output_register: bool = True):
+        self.latency = 2 if output_register else 1
+        self.write_enable = Signal(name=f"{name}_write_enable")
+        self.write_row = Signal(shape.row_bits, name=f"{name}_write_row")
+        self.write_data = Signal(shape.width, name=f"{name}_write_data")
+        self.read_enable = Signal(name=f"{name}_read_enable", init=1)
+        self.read_row = Signal(shape.row_bits, name=f"{name}_read_row")
+        self.read_data = Signal(shape.width, name=f"{name}_read_data")
+        m.submodules[name] = Instance(
             "lmht_ram",
-            p_WIDTH=self.shape.width,
-            p_DEPTH=self.shape.depth,
-            p_ADDRESS_BITS=self.shape.row_bits,
-            p_OUTPUT_REGISTER=int(self.output_register),
+            p_WIDTH=shape.width,
+            p_DEPTH=shape.depth,
+            p_ADDRESS_BITS=shape.row_bits,
+            p_OUTPUT_REGISTER=int(output_register),
             i_clk=ClockSignal(),
             i_write_enable=self.write_enable,
             i_write_address=self.write_row,
@@ -65,4 +58,11 @@ class Ram(wiring.Component):
             i_read_address=self.read_row,
             o_read_data=self.read_data,
         )
-        return m
+
+    def connect_load(self, m: Module, load: object) -> None:
+        """Drive the write port from a :class:`~lmht.rtl.ports.LoadSignature` port."""
+        m.d.comb += [
+            self.write_enable.eq(load.enable),  # type: ignore[attr-defined]
+            self.write_row.eq(load.row),  # type: ignore[attr-defined]
+            self.write_data.eq(load.data),  # type: ignore[attr-defined]
+        ]

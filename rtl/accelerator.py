@@ -1,0 +1,86 @@
+"""Top level: frame encoder, routers, tiles, readout and configuration bus."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from lmht.rtl.config_bus import ConfigBus
+from lmht.rtl.frame_encoder import frame_beat_layout
+from lmht.rtl.parameters import DesignParameters
+from lmht.rtl.readout import result_layout
+from lmht.rtl.stages import design_stages
+
+__all__ = ["Accelerator"]
+
+
+class Accelerator(wiring.Component):
+    """A whole design.
+
+    Parameters
+    ----------
+    parameters : DesignParameters
+
+    Members
+    -------
+    ``frames`` : in stream of dense frames (:func:`~lmht.rtl.frame_encoder.frame_beat_layout`), taken while
+        ``CONTROL.enable`` is set
+    ``results`` : out stream of logits and class (:func:`~lmht.rtl.readout.result_layout`)
+    ``bus`` : in, :class:`~lmht.rtl.ports.ConfigBusSignature`, seen from the target
+
+    Throughput: a frame as often as its slowest stage allows; every stage works on a frame of its own.
+    """
+
+    def __init__(self, *, parameters: DesignParameters):
+        self.parameters = parameters
+        self.config_bus = ConfigBus(parameters=parameters)
+        super().__init__(
+            {
+                "frames": In(stream.Signature(frame_beat_layout(parameters.frame))),
+                "results": Out(stream.Signature(result_layout(parameters.logit_layout))),
+                "bus": In(self.config_bus.bus.signature.flip()),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        stages = design_stages(self.parameters)
+        for name, component in stages.items():
+            m.submodules[name] = component
+        m.submodules.config_bus = config = self.config_bus
+        connect(m, flipped(self.bus), config.bus)
+
+        encoder = stages["frame_encoder"]
+        m.d.comb += [
+            encoder.i.payload.eq(self.frames.payload),
+            encoder.i.valid.eq(self.frames.valid & config.enable),
+            self.frames.ready.eq(encoder.i.ready & config.enable),
+        ]
+        sources = [encoder.o]
+        for index, tiles in enumerate(self.parameters.layers):
+            self._route(m, sources, stages[f"router{index}"], [stages[tile.name].i for tile in tiles])
+            sources = [stages[tile.name].o for tile in tiles]
+        readout = stages["readout"]
+        self._route(m, sources, stages[f"router{len(self.parameters.layers)}"], [readout.i])
+        connect(m, readout.o, flipped(self.results))
+
+        for name, component in stages.items():
+            m.d.comb += [
+                getattr(config, f"{name}_pulses").eq(component.pulses),
+                getattr(config, f"{name}_errors").eq(component.errors),
+            ]
+        for memory in config.map.memories:
+            connect(
+                m,
+                getattr(config, f"load_{memory.name}"),
+                getattr(stages[memory.stage], f"load_{memory.memory}"),
+            )
+        return m
+
+    @staticmethod
+    def _route(m: Module, sources: list, router: wiring.Component, destinations: list) -> None:
+        for source, port in zip(sources, router.i, strict=True):
+            connect(m, source, port)
+        for port, destination in zip(router.o, destinations, strict=True):
+            connect(m, port, destination)

@@ -1,0 +1,173 @@
+"""Configuration bus: loads every memory at run time, reads back status, counters and sticky errors."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Array, Const, Module, Signal
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from lmht.rtl.parameters import DesignParameters
+from lmht.rtl.ports import BUS_DATA_BITS, ConfigBusSignature, LoadSignature
+from lmht.rtl.registers import CONTROL_CLEAR, CONTROL_ENABLE, ID_VALUE, VERSION_VALUE, RegisterMap
+from lmht.rtl.stages import design_stages
+
+__all__ = ["ConfigBus"]
+
+
+class ConfigBus(wiring.Component):
+    """Registers of a design (:class:`~lmht.rtl.registers.RegisterMap`).
+
+    Parameters
+    ----------
+    parameters : DesignParameters
+
+    Members
+    -------
+    ``bus`` : in, :class:`~lmht.rtl.ports.ConfigBusSignature`, seen from the target
+    ``enable`` : out, frames are accepted
+    ``load_<stage>_<memory>`` : out, :class:`~lmht.rtl.ports.LoadSignature` for every loadable memory
+    ``<stage>_pulses``, ``<stage>_errors`` : in, of every stage
+
+    An access takes 3 cycles. A read of an unmapped address gives 0, a write there, to a read-only register or
+    to a memory or row that does not exist does nothing. Counters are 32 bits and wrap. An error seen in the cycle of a
+    clear survives it.
+    """
+
+    def __init__(self, *, parameters: DesignParameters):
+        self.parameters = parameters
+        self.map = RegisterMap.for_design(parameters)
+        members = {"bus": In(ConfigBusSignature()), "enable": Out(1)}
+        self._stages = {}
+        for name, component in design_stages(parameters).items():
+            pulses, errors = component.pulses.shape(), component.errors.shape()  # type: ignore[attr-defined]
+            self._stages[name] = (pulses, errors)
+            members[f"{name}_pulses"] = In(pulses)
+            members[f"{name}_errors"] = In(errors)
+        for memory in self.map.memories:
+            members[f"load_{memory.name}"] = Out(LoadSignature(memory.shape))
+        super().__init__(members)
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+
+        # Cycle 1 latches the access, cycle 2 does it, cycle 3 answers.
+        address = Signal.like(self.bus.address, reset_less=True)
+        write_data = Signal.like(self.bus.write_data, reset_less=True)
+        write = Signal()
+        busy = Signal()
+        m.d.sync += [
+            address.eq(self.bus.address),
+            write_data.eq(self.bus.write_data),
+            busy.eq(self.bus.valid & ~busy & ~self.bus.ready),
+            write.eq(self.bus.valid & self.bus.write & ~busy & ~self.bus.ready),
+            self.bus.ready.eq(busy),
+        ]
+
+        readable: dict[str, Signal | Const] = {
+            "ID": Const(ID_VALUE, BUS_DATA_BITS),
+            "VERSION": Const(VERSION_VALUE),
+            "DESIGN_HASH_LOW": Const(int(self.parameters.design_hash, 16) & 0xFFFFFFFF, BUS_DATA_BITS),
+            "DESIGN_HASH_HIGH": Const(int(self.parameters.design_hash, 16) >> 32, BUS_DATA_BITS),
+        }
+        written = {
+            name: self._written(m, name, write, address) for name in ("CONTROL", "LOAD_SELECT", "LOAD_ROW", "LOAD_DATA")
+        }
+
+        clear = Signal()
+        m.d.comb += clear.eq(written["CONTROL"] & write_data[CONTROL_CLEAR])
+        with m.If(written["CONTROL"]):
+            m.d.sync += self.enable.eq(write_data[CONTROL_ENABLE])
+        readable["CONTROL"] = self.enable
+        cycles = readable["CYCLES"] = Signal(BUS_DATA_BITS, name="cycles")
+        self._count(m, cycles, self.enable, clear)
+
+        any_error = Signal()
+        sticky = []
+        for stage, (pulses, errors) in self._stages.items():
+            if errors.size:
+                seen = Signal(errors.size, name=f"{stage}_sticky")
+                now = getattr(self, f"{stage}_errors").as_value()
+                with m.If(clear):
+                    m.d.sync += seen.eq(now)
+                with m.Else():
+                    m.d.sync += seen.eq(seen | now)
+                sticky.append(seen.any())
+                readable[f"{stage}_errors"] = seen
+            for pulse in pulses.members:
+                counter = Signal(BUS_DATA_BITS, name=f"{stage}_{pulse}_count")
+                self._count(m, counter, getattr(self, f"{stage}_pulses")[pulse], clear)
+                readable[f"{stage}_{pulse}"] = counter
+        total = Const(0)
+        for seen_any in sticky:
+            total = total | seen_any
+        m.d.sync += any_error.eq(total)
+        readable["STATUS"] = any_error
+
+        self._load(m, written, write_data, readable)
+
+        with m.If(busy):
+            with m.Switch(address):
+                for register in self.map.registers:
+                    if register.name in readable:
+                        with m.Case(register.address):
+                            m.d.sync += self.bus.read_data.eq(readable[register.name])
+                with m.Default():
+                    m.d.sync += self.bus.read_data.eq(0)
+        return m
+
+    def _written(self, m: Module, name: str, write: Signal, address: Signal) -> Signal:
+        strobe = Signal(name=f"write_{name.lower()}")
+        m.d.comb += strobe.eq(write & (address == self.map.address(name)))
+        return strobe
+
+    @staticmethod
+    def _count(m: Module, counter: Signal, amount: data.View | Signal, clear: Signal) -> None:
+        with m.If(clear):
+            m.d.sync += counter.eq(0)
+        with m.Else():
+            m.d.sync += counter.eq(counter + amount)
+
+    def _load(
+        self, m: Module, written: dict[str, Signal], write_data: Signal, readable: dict[str, Signal | Const]
+    ) -> None:
+        """Collect the words of a row in one register that all memories share, then write the row."""
+        memories = self.map.memories
+        words = max(memory.words for memory in memories)
+        select = Signal(range(len(memories) + 1), name="load_select")
+        row = Signal(max(memory.shape.row_bits for memory in memories) + 1, name="load_row")
+        word = Signal(range(words), name="load_word")
+        row_data = Signal(words * BUS_DATA_BITS, name="load_row_data", reset_less=True)
+        commit = Signal(name="load_commit")
+        readable["LOAD_SELECT"] = select
+        readable["LOAD_ROW"] = row
+
+        last_word = Signal(range(words), name="load_last_word")
+        m.d.sync += last_word.eq(Array([memory.words - 1 for memory in memories])[select])
+        m.d.sync += commit.eq(0)
+        with m.If(written["LOAD_SELECT"]):
+            # A value beyond the list selects nothing, also where the register is narrower than the bus.
+            m.d.sync += [
+                select.eq(len(memories)),
+                word.eq(0),
+            ]
+            with m.If(write_data < len(memories)):
+                m.d.sync += select.eq(write_data)
+        with m.If(written["LOAD_ROW"]):
+            m.d.sync += [row.eq(2 ** len(row) - 1), word.eq(0)]
+            with m.If(write_data < 2 ** len(row) - 1):
+                m.d.sync += row.eq(write_data)
+        with m.If(written["LOAD_DATA"]):
+            m.d.sync += row_data.word_select(word, BUS_DATA_BITS).eq(write_data)
+            with m.If(word == last_word):
+                m.d.sync += [word.eq(0), commit.eq(1)]
+            with m.Else():
+                m.d.sync += word.eq(word + 1)
+        with m.If(commit):
+            m.d.sync += row.eq(row + 1)
+        for memory in memories:
+            load = getattr(self, f"load_{memory.name}")
+            m.d.comb += [
+                load.enable.eq(commit & (select == memory.index) & (row < memory.shape.depth)),
+                load.row.eq(row),
+                load.data.eq(row_data),
+            ]

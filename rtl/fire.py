@@ -1,0 +1,99 @@
+"""Leak, charge, fire and soft reset of one neuron through its whole window."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.hdl import Cat, Const, Module, Signal, Value, signed, unsigned
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import bits_for
+
+from lmht.rtl.parameters import NeuronParameters
+from lmht.rtl.pipeline import delay, product_latency, registered_product, rounding_constant
+
+__all__ = ["Fire"]
+
+
+class Fire(wiring.Component):
+    """``T`` levels of a neuron from its ``T`` currents; the membrane lives only in this pipeline.
+
+    Parameters
+    ----------
+    neuron : NeuronParameters
+
+    Members
+    -------
+    ``currents`` : in, ``J[0] … J[T-1]``, signed
+    ``initial_membrane`` : in, ``v[-1]``, signed, constant while frames run
+    ``leak`` : in, ``q[0] … q[T-1]``, unsigned with ``FL`` fraction bits; absent if every ``λ`` is 1
+    ``levels`` : out, ``k[0] … k[T-1]``
+
+    For every step, as in NUMERICS.md: ``m[t] = round_shift(q[t] v[t-1], FL) + J[t]``;
+    ``k[t] = clamp(m[t] >> F, 0, L)``; ``v[t] = m[t] - (k[t] << F)``.
+
+    Fixed latency ``latency``: 2 cycles a step, 2 or 3 more for a leak; one neuron a cycle.
+    """
+
+    def __init__(self, *, neuron: NeuronParameters):
+        if neuron.levels is None:
+            raise ValueError("levels must be between 1 and 15, not None: a classifier does not fire")
+        self.neuron = neuron
+        # The reset works on the bits above the fraction: at least a sign and one more are kept.
+        self.membrane_bits = max(neuron.membrane_bits, neuron.fraction_bits + 2)
+        self.leak_latency = product_latency(self.membrane_bits) + 1 if neuron.leak else 0
+        self.latency = neuron.steps * (2 + self.leak_latency)
+        members = {
+            "currents": In(data.ArrayLayout(signed(neuron.current_bits), neuron.steps)),
+            "initial_membrane": In(signed(neuron.membrane_bits)),
+            "levels": Out(data.ArrayLayout(unsigned(bits_for(neuron.levels)), neuron.steps)),
+        }
+        if neuron.leak:
+            members["leak"] = In(data.ArrayLayout(unsigned(neuron.leak_bits + 1), neuron.steps))
+        super().__init__(members)
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        neuron = self.neuron
+        membrane_shape = signed(self.membrane_bits)
+        per_step = 2 + self.leak_latency
+
+        v: Any = Signal(membrane_shape, name="initial")
+        m.d.comb += v.eq(self.initial_membrane)
+        for t in range(neuron.steps):
+            current = delay(m, self.currents[t], t * per_step + self.leak_latency, name=f"current_{t}")
+            if neuron.leak:
+                product, _ = registered_product(m, v, self.leak[t], name=f"leak_product_{t}")
+                leaked = Signal(membrane_shape, name=f"leaked_{t}", reset_less=True)
+                m.d.sync += leaked.eq((product + rounding_constant(neuron.leak_bits)) >> neuron.leak_bits)
+            else:
+                leaked = v
+
+            # The membrane as two slices: `units` whole thresholds, `fraction` the rest, which no reset changes.
+            membrane = Signal(membrane_shape, name=f"membrane_{t}", reset_less=True)
+            m.d.sync += membrane.eq(leaked + current)
+            fraction = membrane[: neuron.fraction_bits]
+            units = (membrane >> neuron.fraction_bits).as_signed()
+
+            level = Signal(self.levels[t].shape(), name=f"level_{t}")
+            with m.If(units < 0):
+                m.d.comb += level.eq(0)
+            with m.Elif(units > neuron.levels):
+                m.d.comb += level.eq(Const(neuron.levels))
+            with m.Else():
+                m.d.comb += level.eq(units)
+
+            after = Signal(membrane_shape, name=f"after_reset_{t}", reset_less=True)
+            fired = Signal(self.levels[t].shape(), name=f"fired_{t}", reset_less=True)
+            m.d.sync += [
+                after.eq(_join(fraction, units - level)),
+                fired.eq(level),
+            ]
+            m.d.comb += self.levels[t].eq(delay(m, fired, (neuron.steps - 1 - t) * per_step, name=f"fired_{t}"))
+            v = after
+        return m
+
+
+def _join(fraction: Value, units: Value) -> Value:
+    """The membrane from its two slices: ``(units << F) + fraction``."""
+    return Cat(fraction, units).as_signed()

@@ -1,0 +1,199 @@
+"""The updating part of a tile: bias, mixing, leak, firing and reset of `update_lanes` neurons at a time."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Const, Module, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.fifo import SyncFIFOBuffered
+from amaranth.lib.wiring import In, Out
+
+from lmht.rtl.fire import Fire
+from lmht.rtl.memory import Ram
+from lmht.rtl.mix import Mix
+from lmht.rtl.parameters import TileParameters
+from lmht.rtl.pipeline import delay
+from lmht.rtl.ports import LoadSignature
+from lmht.rtl.spike_encoder import spike_vector_layout
+from lmht.rtl.update_sequencer import update_row_layout
+
+__all__ = ["NeuronArray"]
+
+FIFO_SLACK = 4
+"""Vectors the output FIFO holds beyond those in the pipeline, so that a burst of spikes does not stop it at once."""
+FIFO_TRANSIT = 2
+"""Places a buffered FIFO may not offer while a vector moves to its output register."""
+
+
+class NeuronArray(wiring.Component):
+    """Levels of all neurons of a frame from their accumulators (NUMERICS.md, steps 1 to 5).
+
+    Parameters
+    ----------
+    parameters : TileParameters
+
+    Members
+    -------
+    ``i`` : in stream of :func:`~lmht.rtl.update_sequencer.update_row_layout`; a frame is ``update_rows`` rows, ``last``
+        with the last one
+    ``o`` : out stream of :func:`~lmht.rtl.spike_encoder.spike_vector_layout`, one per update row, in order; vectors without
+        any spike are left out, except the last of the frame (a classifier sends all)
+    ``load_biases``, ``load_multipliers``, ``load_constants`` : in, :class:`~lmht.rtl.ports.LoadSignature` (the last is
+        absent for a classifier)
+    ``pulses`` : out, ``update``: the multipliers start a set of products
+
+    Throughput: one update row every ``mix_phases`` cycles. Latency: ``latency`` cycles from the last phase
+    to the FIFO behind the pipeline. The pipeline itself never stops: a row enters only when the FIFO has room for it.
+    """
+
+    PULSES = data.StructLayout({"update": 1})
+
+    def __init__(self, *, parameters: TileParameters):
+        self.parameters = parameters
+        neuron = parameters.neuron
+        self._mix = [
+            Mix(neuron=neuron, multipliers=parameters.mix_multipliers) for _ in range(parameters.update_lanes)
+        ]
+        self._fire = [] if neuron.is_classifier else [Fire(neuron=neuron) for _ in self._mix]
+        # Currents that come one after the other are collected before the neuron fires.
+        self._collect = neuron.steps > self._mix[0].outputs
+        self.latency = (
+            self._mix[0].latency + int(self._collect) + (self._fire[0].latency if self._fire else 0)
+        )
+        self.vectors = -(-self.latency // parameters.mix_phases) + FIFO_SLACK
+        super().__init__(
+            {
+                "i": In(stream.Signature(update_row_layout(parameters))),
+                "o": Out(stream.Signature(spike_vector_layout(parameters))),
+                "pulses": Out(self.PULSES),
+                **{
+                    f"load_{name}": In(LoadSignature(shape))
+                    for name, shape in parameters.memories.items()
+                    if name != "weights"
+                },
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        parameters = self.parameters
+        neuron = parameters.neuron
+        phases = parameters.mix_phases
+        mix = self._mix[0]
+
+        fifo = m.submodules.fifo = SyncFIFOBuffered(width=self.o.payload.shape().size, depth=self.vectors + FIFO_TRANSIT)
+        m.d.comb += [
+            self.o.valid.eq(fifo.r_rdy),
+            self.o.payload.eq(fifo.r_data),
+            fifo.r_en.eq(self.o.ready),
+        ]
+
+        # A credit is a place in the FIFO; a row holds one from its first phase until it has left or turned out silent.
+        credits = Signal(range(self.vectors + 1), init=self.vectors)
+        silent = Signal()
+        phase = Signal(range(phases))
+        start = Signal()
+        run = Signal()
+        m.d.comb += [
+            start.eq(self.i.valid & (phase == 0) & (credits != 0)),
+            run.eq(start | (phase != 0)),
+            self.i.ready.eq(run & (phase == phases - 1)),
+        ]
+        returned = Signal()
+        m.d.comb += returned.eq(fifo.r_rdy & fifo.r_en)
+        m.d.sync += credits.eq(credits - start + returned + silent)
+        with m.If(run):
+            m.d.sync += phase.eq(phase + 1)
+            with m.If(phase == phases - 1):
+                m.d.sync += phase.eq(0)
+
+        # Position in the frame.
+        row = Signal(range(parameters.update_rows))
+        factors_row = Signal(range(parameters.update_rows * phases))
+        step = Signal(range(neuron.input_steps))  # stays 0 unless the terms of a current come one by one
+        last_term = Signal()
+        complete = Signal()  # the last phase of a row
+        m.d.comb += [
+            last_term.eq(run & (step == neuron.input_steps - 1) if mix.serial else run),
+            complete.eq(self.i.valid & self.i.ready),
+        ]
+        current_complete = delay(m, last_term, mix.latency, name="current_complete", reset_less=False)
+        with m.If(run):
+            m.d.sync += factors_row.eq(factors_row + 1)
+            if mix.serial:
+                m.d.sync += step.eq(step + 1)
+                with m.If(last_term):
+                    m.d.sync += step.eq(0)
+        with m.If(complete):
+            m.d.sync += row.eq(row + 1)
+            with m.If(self.i.payload.last):
+                m.d.sync += [row.eq(0), factors_row.eq(0)]
+        m.d.sync += self.pulses.update.eq(run)
+
+        biases = Ram(m, "biases", shape=parameters.memories["biases"])
+        biases.connect_load(m, self.load_biases)
+        multipliers = Ram(m, "multipliers", shape=parameters.memories["multipliers"])
+        multipliers.connect_load(m, self.load_multipliers)
+        m.d.comb += [
+            biases.read_row.eq(delay(m, row, mix.BIAS_CYCLE - biases.latency, name="bias_row")),
+            multipliers.read_row.eq(delay(m, factors_row, mix.FACTORS_CYCLE - multipliers.latency, name="factors_row")),
+        ]
+
+        if not neuron.is_classifier:
+            constants = Signal(parameters.memories["constants"].width)
+            with m.If(self.load_constants.enable):
+                m.d.sync += constants.eq(self.load_constants.data)
+            fields = {
+                name: constants[offset : offset + width]
+                for name, (offset, width) in neuron.constants_fields.items()
+            }
+
+        level_lanes = []
+        for lane, mixer in enumerate(self._mix):
+            m.submodules[f"mix{lane}"] = mixer
+            factor_bits = len(mixer.factors.as_value())
+            m.d.comb += [
+                mixer.accumulators.eq(self.i.payload.accumulators[lane]),
+                mixer.step.eq(step),
+                mixer.first_term.eq(step == 0),
+                mixer.bias.eq(biases.read_data.word_select(lane, neuron.accumulator_bits)),
+                mixer.factors.eq(multipliers.read_data[lane * factor_bits : (lane + 1) * factor_bits]),
+            ]
+            if neuron.is_classifier:
+                level_lanes.append(mixer.currents.as_value())
+                continue
+            fire = m.submodules[f"fire{lane}"] = self._fire[lane]
+            m.d.comb += [
+                fire.currents.eq(self._collected(m, mixer, current_complete, lane)),
+                fire.initial_membrane.eq(fields["v0"]),
+            ]
+            if neuron.leak:
+                m.d.comb += fire.leak.eq(Cat(fields[f"q{t}"] for t in range(neuron.steps)))
+            level_lanes.append(fire.levels.as_value())
+
+        vector = Signal(spike_vector_layout(parameters))
+        done = delay(m, complete, self.latency, name="done", reset_less=False)
+        m.d.comb += [
+            vector.row.eq(delay(m, row, self.latency, name="row")),
+            vector.last.eq(delay(m, self.i.payload.last, self.latency, name="last")),
+            vector.error.eq(delay(m, self.i.payload.error, self.latency, name="error")),
+            vector.levels.eq(Cat(level_lanes)),
+        ]
+        speaks = Const(1) if neuron.is_classifier else vector.levels.as_value().any() | vector.last
+        m.d.comb += [
+            fifo.w_data.eq(vector),
+            fifo.w_en.eq(done & speaks),
+            silent.eq(done & ~speaks),
+        ]
+        return m
+
+    def _collected(self, m: Module, mixer: Mix, complete: Signal, lane: int) -> data.View:
+        """All ``T`` currents of a neuron at once, one cycle after the last has left the mixer, in the order of ``t``."""
+        if not self._collect:
+            return mixer.currents
+        last = self.parameters.neuron.steps - 1
+        currents = Signal(self._fire[lane].currents.shape(), name=f"currents_{lane}", reset_less=True)
+        with m.If(complete):
+            for t in range(last):
+                m.d.sync += currents[t].eq(currents[t + 1])
+            m.d.sync += currents[last].eq(mixer.currents[0])
+        return currents

@@ -1,0 +1,121 @@
+"""Small helpers for fixed-latency pipelines: delays, constant multiplication by shifts, wide products in two steps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.hdl import Const, Module, Signal, Value, signed
+
+__all__ = ["ShiftAddTree", "constant_terms", "delay", "registered_product"]
+
+PRODUCT_PART_BITS = 17
+"""Unsigned part of a split operand: with its sign bit it fills one 18-bit multiplier input."""
+
+
+def delay(m: Module, value: Any, cycles: int, *, name: str, reset_less: bool = True) -> Any:
+    """`value` as it was `cycles` clock cycles ago (itself for 0). Structured values keep their shape."""
+    for index in range(cycles):
+        stage = Signal.like(value, name=f"{name}_{index + 1}", reset_less=reset_less)
+        m.d.sync += stage.eq(value)
+        value = stage
+    return value
+
+
+def constant_terms(factor: int) -> list[tuple[int, bool]]:
+    """Canonical signed digits of `factor` >= 0 as ``(shift, negative)``: the fewest shifted terms that add up to it."""
+    terms = []
+    shift = 0
+    while factor:
+        if factor & 1:
+            digit = 2 - (factor & 3)
+            terms.append((shift, digit < 0))
+            factor -= digit
+        factor >>= 1
+        shift += 1
+    return terms
+
+
+class ShiftAddTree:
+    """Pipelined ``sum_i factor_i * value_i`` of unsigned values with constant factors, one adder a stage.
+
+    Parameters
+    ----------
+    products : list of (Value, int)
+        Values and their constant factors, factors >= 0.
+    width : int
+        Bits of the result, which is exact modulo ``2**width``.
+
+    ``latency`` is the number of register stages; :meth:`build` adds them, advancing in cycles with `enable`.
+    """
+
+    def __init__(self, products: list[tuple[Value, int]], width: int):
+        self.width = width
+        self.terms = [
+            (value, shift, negative)
+            for value, factor in products
+            if len(value)
+            for shift, negative in constant_terms(factor)
+        ]
+        # Positive terms first, so that the first operand of a subtraction is never missing.
+        self.terms.sort(key=lambda term: term[2])
+        self.latency = max(1, (len(self.terms) - 1).bit_length()) if self.terms else 1
+
+    def build(self, m: Module, enable: Value, name: str) -> Signal:
+        level: list[Value] = []
+        negative_level: list[Value] = []
+        for value, shift, negative in self.terms:
+            (negative_level if negative else level).append((value << shift)[: self.width])
+        for stage in range(self.latency):
+            operands = [(value, False) for value in level] + [(value, True) for value in negative_level]
+            level, negative_level = [], []
+            # Pair opposite signs first, so that the sum of a stage keeps a sign of its own only when it must.
+            operands.sort(key=lambda operand: operand[1])
+            while operands:
+                first, first_negative = operands.pop(0)
+                result = Signal(self.width, name=f"{name}_{stage}_{len(level) + len(negative_level)}", reset_less=True)
+                if not operands:
+                    total: Value = first
+                else:
+                    second, second_negative = operands.pop()
+                    if first_negative == second_negative:
+                        total = first + second
+                    else:
+                        total = first - second  # only the second can be negative after the sort
+                with m.If(enable):
+                    m.d.sync += result.eq(total)
+                (negative_level if first_negative else level).append(result)
+        if not level:
+            return Signal(self.width, name=name)
+        (result_value,) = level
+        assert isinstance(result_value, Signal)
+        return result_value
+
+
+def registered_product(m: Module, a: Value, b: Value, *, name: str) -> tuple[Signal, int]:
+    """Exact product of signed `a` and unsigned `b`, through one register stage (two if `a` is wider than a multiplier input).
+
+    Returns the product, signed with ``len(a) + len(b)`` bits, and its latency in cycles.
+    """
+    width = len(a) + len(b)
+    product = Signal(signed(width), name=name, reset_less=True)
+    if len(a) <= PRODUCT_PART_BITS + 1:
+        m.d.sync += product.eq(a * b)
+        return product, 1
+    low = Signal(PRODUCT_PART_BITS + len(b), name=f"{name}_low", reset_less=True)
+    high = Signal(signed(len(a) - PRODUCT_PART_BITS + len(b)), name=f"{name}_high", reset_less=True)
+    m.d.sync += [
+        low.eq(a[:PRODUCT_PART_BITS].as_unsigned() * b),
+        high.eq(a[PRODUCT_PART_BITS:].as_signed() * b),
+        product.eq((high << PRODUCT_PART_BITS) + low),
+    ]
+    return product, 2
+
+
+def product_latency(width: int) -> int:
+    """Latency of :func:`registered_product` for a signed operand of `width` bits."""
+    return 1 if width <= PRODUCT_PART_BITS + 1 else 2
+
+
+def rounding_constant(shift: int) -> Const:
+    """The half that ``round_shift`` of NUMERICS.md adds before an arithmetic shift by `shift` >= 1."""
+    return Const(1 << (shift - 1), signed(shift + 1))
