@@ -1,4 +1,4 @@
-"""Pass 3: lift scales so faint that they would cost every accumulator bits, and give one where there is none."""
+"""Pass 3: lift scales so faint that they would widen every accumulator, and give one where there is none."""
 
 from __future__ import annotations
 

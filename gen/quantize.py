@@ -88,7 +88,7 @@ def quantize(
 
 
 def largest_shift(values: FloatArray, bits: int, *, lowest: int, highest: int) -> int:
-    """Largest ``s`` in ``lowest … highest`` for which every ``round(values * 2^s)`` fits `bits` unsigned bits.
+    """Largest ``s`` in ``lowest … highest`` for which every ``round(values * 2^s)`` has at most `bits` bits.
 
     Raises
     ------

@@ -1,0 +1,74 @@
+"""Fields of any width to memory rows of 32-bit words and back, for whole memories at a time."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["pack_rows", "unpack_rows"]
+
+# Bits expanded to bytes at a time: bounds the working memory, whatever the number of weights.
+_CHUNK_BITS = 1 << 24
+
+
+def pack_rows(*blocks: tuple[NDArray[np.int64], int]) -> NDArray[np.uint32]:
+    """Put integers side by side into rows.
+
+    Parameters
+    ----------
+    *blocks : (numpy.ndarray of int64 and shape (rows, count), bits)
+        The first field of the first block takes the lowest `bits` bits of its row, and so on. Negative
+        numbers are stored in two's complement.
+
+    Returns
+    -------
+    numpy.ndarray of uint32, shape (rows, words)
+        Least significant word first, zeros above the last field.
+
+    Raises
+    ------
+    ValueError
+        If a number does not fit its field, signed or unsigned.
+    """
+    for values, bits in blocks:
+        if bits < 63 and values.size and not -(1 << bits - 1) <= values.min() <= values.max() < 1 << bits:
+            raise ValueError(f"field must fit {bits} bits, not {values.min()} to {values.max()}")
+    rows = blocks[0][0].shape[0]
+    width = sum(values.shape[1] * bits for values, bits in blocks)
+    words = -(-width // 32)
+    packed = np.empty((rows, words), dtype=np.uint32)
+    step = max(1, _CHUNK_BITS // max(width, 1))
+    for start in range(0, rows, step):
+        part = slice(start, min(start + step, rows))
+        # Bit 63 of an int64 is its sign, which fills wider fields.
+        bit_planes = [
+            np.stack([(values[part] >> min(bit, 63)) & 1 for bit in range(bits)], axis=2)
+            .astype(np.uint8)
+            .reshape(part.stop - start, -1)
+            for values, bits in blocks
+        ]
+        padding = np.zeros((part.stop - start, words * 32 - width), dtype=np.uint8)
+        rows_of_bits = np.concatenate([*bit_planes, padding], axis=1)
+        packed[part] = np.packbits(rows_of_bits, axis=1, bitorder="little").view("<u4")
+    return packed
+
+
+def unpack_rows(
+    rows: NDArray[np.uint32], *, offset: int = 0, count: int, bits: int, signed: bool
+) -> NDArray[np.int64]:
+    """`count` fields of `bits` bits that begin at bit `offset` of every row; shape (rows, count).
+
+    The inverse of :func:`pack_rows`. Of a field wider than 64 bits the lowest 64 are taken.
+    """
+    fields = np.empty((len(rows), count), dtype=np.int64)
+    step = max(1, _CHUNK_BITS // max(rows.shape[1] * 32, 1))
+    used = min(bits, 64)
+    weights = np.left_shift(np.uint64(1), np.arange(used, dtype=np.uint64))
+    for start in range(0, len(rows), step):
+        part = np.ascontiguousarray(rows[start : start + step]).astype("<u4")
+        all_bits = np.unpackbits(part.view(np.uint8), axis=1, bitorder="little")
+        chosen = all_bits[:, offset : offset + count * bits].reshape(len(part), count, bits)[:, :, :used]
+        fields[start : start + step] = (chosen * weights).sum(axis=2, dtype=np.uint64).view(np.int64)
+    if signed and bits < 64:
+        fields = np.where(fields >= 1 << bits - 1, fields - (1 << bits), fields)
+    return fields
