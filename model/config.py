@@ -49,11 +49,14 @@ def parse_architecture(architecture: str) -> tuple[int, ...]:
 
 
 def explain_validation_error(error: ValidationError) -> str:
-    """First complaint of a pydantic error as one line: ``field: what is wrong, not value``."""
+    """First complaint of a pydantic error as one line: ``field: what is wrong, not value``.
+
+    Complaints that say all, such as those of text that is no JSON, come without the value.
+    """
     first = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"])
     message = first["msg"].removeprefix("Value error, ")
-    if first["type"] in ("value_error", "missing"):
+    if first["type"] in ("value_error", "missing", "json_invalid"):
         return f"{field}: {message}" if field else message
     shown = repr(first["input"])
     return f"{field}: {message}, not {shown if len(shown) <= 60 else shown[:57] + '...'}"

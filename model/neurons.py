@@ -151,7 +151,7 @@ class LMHT(nn.Module):
         if self.mixing == "identity":
             mixed = current
         else:
-            mixed = (self.mixing_matrix() @ current.flatten(1)).view_as(current)
+            mixed = (self.mixing_matrix() @ current.reshape(self.steps, -1)).view(current.shape)
         leak = self.leak()
         membrane = torch.full_like(current[0], self.initial_membrane)
         outputs = []

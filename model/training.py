@@ -9,29 +9,20 @@ import torch
 from torch.nn import functional as F
 
 from .augmentation import random_shift
-from .checkpoint import CONFIG_FILE, WEIGHTS_FILE, read_run_config, save_checkpoint
+from .checkpoint import CONFIG_FILE, WEIGHTS_FILE, save_checkpoint
 from .config import EpochRecord, NetworkConfig, RunConfig, TrainingConfig
 from .data import Dataset, stratified_split
 from .evaluation import evaluate
 from .network import Network, analog_image
 from .progress import TrainingProgress
 from .quantization import QuantLinear
-from .run_state import (
-    RESUME_FILE,
-    TrainingState,
-    load_training_state,
-    read_training_run,
-    save_training_state,
-)
+from .run_folder import RunError, find_earlier_run
+from .run_state import RESUME_FILE, TrainingState, load_training_state, save_training_state
 
 __all__ = ["RunError", "TrainingInterrupted", "train"]
 
 # Stands in the record until the weights are written; 64 zeros are no file's digest.
 NO_DIGEST = "0" * 64
-
-
-class RunError(ValueError):
-    """A run cannot be started or continued in the folder, or went wrong; the message says why."""
 
 
 class TrainingInterrupted(KeyboardInterrupt):
@@ -120,7 +111,7 @@ def train(
         # In this order an interruption leaves a folder that is refused or that holds no run.
         for name in (RESUME_FILE, CONFIG_FILE, WEIGHTS_FILE):
             (folder / name).unlink(missing_ok=True)
-    earlier = _earlier_run(folder, wanted, resume)
+    earlier = find_earlier_run(folder, wanted, resume)
     if earlier is not None and earlier.finished:
         (folder / RESUME_FILE).unlink(missing_ok=True)
         return earlier
@@ -143,43 +134,6 @@ def _check_suits(config: NetworkConfig, dataset: Dataset) -> None:
             f"architecture must end with {len(dataset.classes)}, the classes of data set {dataset.name}, "
             f"not {config.widths[-1]}"
         )
-
-
-def _earlier_run(folder: Path, wanted: RunConfig, resume: bool) -> RunConfig | None:
-    """Record of the run in the folder, if there is one that may be continued or returned."""
-    has_config, has_state = (folder / CONFIG_FILE).exists(), (folder / RESUME_FILE).exists()
-    if not has_config and not has_state:
-        if (folder / WEIGHTS_FILE).exists():
-            raise RunError(
-                f"{folder} holds {WEIGHTS_FILE} without {CONFIG_FILE}; choose another folder or overwrite"
-            )
-        return None
-    if not resume:
-        raise RunError(f"{folder} already holds a run; resume it, choose another folder or overwrite")
-    # While a run is unfinished its resume file is written first and so knows best how far it came.
-    run = read_run_config(folder) if has_config else read_training_run(folder)
-    difference = _first_difference(run.model_dump(), wanted.model_dump())
-    if difference is not None:
-        field, found, asked = difference
-        raise RunError(
-            f"{folder} holds a run of another configuration: {field} is {found!r} there and {asked!r} here; "
-            "choose another folder or overwrite"
-        )
-    if not run.finished and not has_state:
-        raise RunError(
-            f"{folder} holds an unfinished run without {RESUME_FILE}; choose another folder or overwrite"
-        )
-    return run
-
-
-def _first_difference(run: dict, wanted: dict) -> tuple[str, object, object] | None:
-    if run["dataset"] != wanted["dataset"]:
-        return "dataset", run["dataset"], wanted["dataset"]
-    for group in ("network", "training"):
-        for field, value in wanted[group].items():
-            if run[group][field] != value:
-                return f"{group}.{field}", run[group][field], value
-    return None
 
 
 def _split(config: TrainingConfig, dataset: Dataset, device: torch.device) -> _Part:
