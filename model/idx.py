@@ -8,7 +8,7 @@ import gzip
 import math
 import zlib
 from pathlib import Path
-from typing import IO
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,7 +59,7 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
 
 
-def _read(path: Path, file: IO[bytes], dimensions: int) -> NDArray[np.uint8]:
+def _read(path: Path, file: BinaryIO | gzip.GzipFile, dimensions: int) -> NDArray[np.uint8]:
     header_size = 4 + 4 * dimensions
     header = file.read(4)
     magic = bytes([0, 0, UNSIGNED_BYTE, dimensions])

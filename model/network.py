@@ -126,7 +126,7 @@ class Network(nn.Module):
         value = self._as_input(images)
         for layer in self.layers:
             value = layer(value)
-            if layer.neuron is not None:
+            if isinstance(layer.neuron, LMHT):
                 levels.append(torch.round(value / layer.neuron.theta).to(torch.int64))
         return levels
 

@@ -5,10 +5,8 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
@@ -33,13 +31,12 @@ class TrainingProgress:
     def __init__(self, epochs: int, updates: int, done: int, enabled: bool) -> None:
         console = Console(stderr=True)
         self._epochs = epochs
+        # Fits a terminal of 80 columns, where rich would otherwise cut the numbers.
         self._progress = Progress(
             TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
+            BarColumn(bar_width=16),
             TextColumn("{task.fields[state]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
+            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
             console=console,
             disable=not (enabled and console.is_terminal),
         )
@@ -65,7 +62,9 @@ class TrainingProgress:
 
     def epoch(self, record: EpochRecord, best_accuracy: float | None) -> None:
         """Show what an epoch gave."""
-        state = f"loss {record.loss:.4f}  train {record.train_accuracy:.2%}"
-        if record.validation_accuracy is not None and best_accuracy is not None:
-            state += f"  val {record.validation_accuracy:.2%}  best {best_accuracy:.2%}"
+        state = f"loss {record.loss:.4f}"
+        if record.validation_accuracy is None or best_accuracy is None:
+            state += f"  accuracy {record.train_accuracy:.2%}"
+        else:
+            state += f"  accuracy {record.validation_accuracy:.2%} (best {best_accuracy:.2%})"
         self._progress.update(self._task, description=f"epoch {record.epoch}/{self._epochs}", state=state)

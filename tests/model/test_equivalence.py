@@ -132,7 +132,8 @@ def test_uniform_mixing_makes_any_window_qcfs_of_its_mean(levels, steps, theta, 
 def test_binary_expansion(levels, steps, leak, data):
     """An LM-HT layer (L, T) is a binary one of L T steps.
 
-    λ acts at the first step of each window of L, 1 elsewhere; the mixing is Ω'[t', u'] = Ω[t' // L, u' // L] / L.
+    λ acts at the first step of each window of L, 1 elsewhere; the mixing is
+    Ω'[t', u'] = Ω[t' // L, u' // L] / L.
     With the current of each window spread over its L steps, I / L each, every binary step is charged with
     J[t] / L. Currents from 0 to L θ keep the lemma's condition.
     """

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from lmht.model import LMHT, default_threshold
+from lmht.model import LMHT, default_threshold, neurons
 
 # Currents, membranes and thresholds are multiples of 1/64 and the leaks short binary fractions, so that every
 # sum and product is exact in float64 and the comparisons below can ask for equality.
@@ -85,23 +85,34 @@ def test_start_state_is_uniform_mixing_without_leak(currents, theta):
     assert module_levels(fixed, currents) == expected
 
 
-def hard_reset(charged, output):
-    return torch.where(output > 0, torch.zeros_like(charged), charged)
+def wrong_staircase(name):
+    """The staircase with a mistake that a neuron might plausibly have."""
+    return {
+        "rounds": lambda m, theta, levels: torch.round(m / theta).clamp(0, levels) * theta,
+        "fires only above": lambda m, theta, levels: (torch.ceil(m / theta) - 1).clamp(0, levels) * theta,
+        "no upper end": lambda m, theta, levels: torch.floor(m / theta).clamp(min=0) * theta,
+        "no lower end": lambda m, theta, levels: torch.floor(m / theta).clamp(max=levels) * theta,
+        "counts without theta": lambda m, theta, levels: torch.floor(m / theta).clamp(0, levels),
+    }[name]
 
 
-def no_reset(charged, output):
-    return charged
-
-
-@pytest.mark.parametrize("wrong_reset", [hard_reset, no_reset])
-def test_reference_notices_a_wrong_reset(wrong_reset):
-    """A neuron with another reset is told apart from the reference by a window of two steps."""
-    currents = [1.75, 0.5]
-    charged = torch.tensor(currents[0])
-    kept = wrong_reset(charged, torch.tensor(1.0))
-    wrong_second = int(min(max(math.floor(kept + currents[1]), 0), 2))
-    assert reference_levels(currents, identity(2), 1, 2, 1, 0) != [1, wrong_second]
-    assert module_levels(LMHT(2, 2, mixing="identity", leak=1.0), currents) == [1, 1]
+@pytest.mark.parametrize(
+    ("fault", "currents"),
+    [
+        ("rounds", [0.75, 0.0]),
+        ("fires only above", [1.0, 0.0]),
+        ("no upper end", [4.0, 0.0]),
+        ("no lower end", [-1.0, 1.5]),
+        ("counts without theta", [1.0, 0.5]),
+    ],
+)
+def test_reference_notices_planted_faults(monkeypatch, fault, currents):
+    """With a planted fault the module no longer equals the reference in a window that shows it."""
+    neuron = LMHT(2, 2, 0.5, mixing="identity", leak=1.0)
+    expected = reference_levels(currents, identity(2), 1, 2, 0.5, 0)
+    assert module_levels(neuron, currents) == expected
+    monkeypatch.setattr(neurons._Staircase, "apply", wrong_staircase(fault))
+    assert module_levels(neuron, currents) != expected
 
 
 def test_output_keeps_shape_and_counts_thresholds():
