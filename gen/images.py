@@ -20,8 +20,18 @@ from numpy.typing import NDArray
 from lmht.gen.memory_contents import loadable_memories
 from lmht.rtl.parameters import DesignParameters
 
-__all__ = ["IMAGE_FORMAT", "IMAGE_MAGIC", "Image", "ImageError", "encode_image", "format_hex", "read_image"]
+__all__ = [
+    "IMAGE_FILE",
+    "IMAGE_FORMAT",
+    "IMAGE_MAGIC",
+    "Image",
+    "ImageError",
+    "encode_image",
+    "format_hex",
+    "read_image",
+]
 
+IMAGE_FILE = "image.bin"
 IMAGE_MAGIC = 0x494D484C
 IMAGE_FORMAT = 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -42,23 +43,39 @@ class PlanOptions:
     mix_multipliers: int | None = None
 
 
-def expected_events(network: IntegerNetwork) -> list[float]:
+def expected_events(
+    network: IntegerNetwork, *, pixels: float | None = None, spikes: float | None = None
+) -> list[float]:
     """Events that an average image sends into each layer.
 
-    From ``meta["densities"]``, the part of the pixels and then of each hidden layer's neurons that send an
-    event; the defaults where the run recorded none.
+    Parameters
+    ----------
+    network : IntegerNetwork
+        ``meta["densities"]`` may hold the part of the pixels and then of each hidden layer's neurons that
+        send an event, as a run recorded them.
+    pixels, spikes : float, optional
+        The same parts, 0 to 1, given by the user; they come before those recorded, and those before the
+        defaults.
     """
+    hidden = len(network.layers) - 1
     recorded = network.meta.get("densities")
-    widths = [layer.inputs for layer in network.layers]
-    if recorded is None or len(recorded) != len(widths):
-        recorded = [DEFAULT_PIXEL_DENSITY] + [DEFAULT_SPIKE_DENSITY] * (len(widths) - 1)
+    if recorded is None or len(recorded) != 1 + hidden:
+        recorded = [DEFAULT_PIXEL_DENSITY] + [DEFAULT_SPIKE_DENSITY] * hidden
+    given = [pixels] + [spikes] * hidden
+    densities = [old if new is None else new for old, new in zip(recorded, given, strict=True)]
     return [
-        width * min(max(float(density), 0.0), 1.0) for width, density in zip(widths, recorded, strict=True)
+        layer.inputs * min(max(float(density), 0.0), 1.0)
+        for layer, density in zip(network.layers, densities, strict=True)
     ]
 
 
 def plan(
-    network: IntegerNetwork, neurons: Sequence[NeuronParameters], *, name: str, options: PlanOptions
+    network: IntegerNetwork,
+    neurons: Sequence[NeuronParameters],
+    *,
+    name: str,
+    events: Sequence[float],
+    options: PlanOptions,
 ) -> DesignParameters:
     """Choose the hardware.
 
@@ -77,6 +94,8 @@ def plan(
         Widths of every layer, from :func:`~lmht.gen.choose_widths.choose_widths`.
     name : str
         Name of the top module.
+    events : sequence of float
+        Expected events into each layer, from :func:`expected_events`.
     options : PlanOptions
 
     Raises
@@ -88,7 +107,6 @@ def plan(
     frame = FrameParameters(
         height=height, width=width, channels=channels, bytes_per_beat=options.bytes_per_beat
     )
-    events = expected_events(network)
     slices = [_slice_channels(network, index, options.split or {}) for index in range(len(network.layers))]
     largest = [max(size for _, size in parts) for parts in slices]
     encoder = expected_encoder_cycles(frame, events[0])
@@ -130,7 +148,7 @@ def _slice_channels(network: IntegerNetwork, index: int, split: Mapping[int, int
     neurons, tiles = network.layers[index].neurons, split.get(index, 1)
     check_range(f"tiles of layer {index} in split", tiles, 1, neurons)
     edges = [number * (neurons // tiles) + min(number, neurons % tiles) for number in range(tiles + 1)]
-    return [(start, end - start) for start, end in zip(edges, edges[1:], strict=False)]
+    return [(start, end - start) for start, end in itertools.pairwise(edges)]
 
 
 def _choose_lanes(

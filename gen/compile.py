@@ -1,0 +1,218 @@
+"""The compiler: a trained network to a build folder, through the passes in their order."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from lmht.gen.balance_scales import balance_scales
+from lmht.gen.choose_widths import choose_widths
+from lmht.gen.files import replaced_folder
+from lmht.gen.fold_batch_norm import fold_batch_norm
+from lmht.gen.integer import IntegerNetwork
+from lmht.gen.manifest import (
+    MANIFEST_FILE,
+    MANIFEST_FORMAT,
+    Manifest,
+    SourceRecord,
+)
+from lmht.gen.order_inputs import order_inputs
+from lmht.gen.plan import PlanOptions, expected_events, plan
+from lmht.gen.quantize import quantize
+from lmht.gen.report import CompileReport, expect, report_layers
+from lmht.model import Network, RunConfig, load_checkpoint
+from lmht.rtl.parameters import DesignParameters
+
+__all__ = ["CompileOptions", "compile_network", "design_network", "is_build", "to_integers"]
+
+_Lanes = Annotated[int, Field(ge=1, le=128)]
+
+
+class CompileOptions(BaseModel):
+    """Options of :func:`compile_network`.
+
+    Attributes
+    ----------
+    name : str or None
+        Name of the top module and of the files, a Verilog identifier; None takes that of the run's folder.
+    lanes : int or tuple of int
+        Lanes of the slowest layer, or of every layer exactly, 1 to 128.
+    split : dict of int to int
+        Layer to number of tiles.
+    fraction_bits, multiplier_bits, leak_bits : int
+        ``F``, ``GB`` and ``FL`` of NUMERICS.md.
+    bytes_per_beat : int
+        Pixels per beat of the input stream: 1, 2, 4, 8 or 16.
+    update_lanes, mix_multipliers : int or None
+        Of every tile; None lets the plan choose.
+    pixel_density, spike_density : float or None
+        Part of the pixels, and of the hidden neurons, expected to send an event; None takes what the network
+        recorded.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    name: str | None = Field(default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    lanes: _Lanes | Annotated[tuple[_Lanes, ...], Field(strict=False)] = 16
+    split: dict[int, int] = Field(default_factory=dict)
+    fraction_bits: int = Field(default=8, ge=0, le=24)
+    multiplier_bits: int = Field(default=12, ge=1, le=24)
+    leak_bits: int = Field(default=8, ge=1, le=16)
+    bytes_per_beat: int = 8
+    update_lanes: int | None = Field(default=None, ge=1)
+    mix_multipliers: int | None = Field(default=None, ge=1)
+    pixel_density: float | None = Field(default=None, ge=0, le=1)
+    spike_density: float | None = Field(default=None, ge=0, le=1)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What is compiled: a trained network with or without its run, or integers."""
+
+    network: Network | IntegerNetwork
+    run: RunConfig | None
+    name: str
+
+
+def compile_network(
+    source: Network | IntegerNetwork | str | Path, out_dir: str | Path, options: CompileOptions | None = None
+) -> CompileReport:
+    """Compile a network into a build folder.
+
+    Everything is written into a temporary folder beside `out_dir`, which replaces an earlier build at the
+    end. The same input gives the same bytes.
+
+    Parameters
+    ----------
+    source : Network, IntegerNetwork or path
+        A trained network, integers, or the folder of a training run.
+    out_dir : path
+        Folder of the build.
+    options : CompileOptions, optional
+
+    Raises
+    ------
+    ValueError
+        If the run is damaged, a number does not fit its width, an option lies outside its range, or `out_dir`
+        holds something else than a build. The message is one line.
+    """
+    start = time.perf_counter()
+    options = options or CompileOptions()
+    out_dir = Path(out_dir)
+    opened = _open_source(source, options.name)
+    network = (
+        opened.network
+        if isinstance(opened.network, IntegerNetwork)
+        else to_integers(opened.network, options, name=opened.name)
+    )
+    design = design_network(network, options, name=opened.name)
+    events = _expected_events(network, options)
+    expectation = expect(design, events)
+    layers = report_layers(design, events)
+    # Here, so that the passes above work without the hardware's sources.
+    from lmht.gen.write import write_design
+
+    with replaced_folder(out_dir, is_build) as folder:
+        files = write_design(folder, design, network)
+        manifest = Manifest(
+            lmht_version=version("lmht"),
+            name=design.name,
+            design_hash=design.design_hash,
+            parameters=design,
+            layers=layers,
+            expected_cycles_per_image=round(expectation.cycles_per_frame, 3),
+            source=_describe_source(opened, network),
+            **files,
+        )
+        (folder / MANIFEST_FILE).write_bytes(manifest.to_json())
+    return CompileReport(
+        folder=out_dir,
+        name=design.name,
+        design_hash=design.design_hash,
+        architecture=network.architecture,
+        layers=layers,
+        expected_cycles_per_image=expectation.cycles_per_frame,
+        busiest_stage=expectation.busiest[0],
+        seconds=time.perf_counter() - start,
+    )
+
+
+def to_integers(network: Network, options: CompileOptions, *, name: str) -> IntegerNetwork:
+    """Passes 1 to 4: fold batch norm, order inputs, balance scales, quantize."""
+    return quantize(
+        balance_scales(order_inputs(fold_batch_norm(network))),
+        name=name,
+        fraction_bits=options.fraction_bits,
+        multiplier_bits=options.multiplier_bits,
+        leak_bits=options.leak_bits,
+    )
+
+
+def design_network(network: IntegerNetwork, options: CompileOptions, *, name: str) -> DesignParameters:
+    """Passes 5 and 6: choose widths, plan."""
+    return plan(
+        network,
+        choose_widths(network),
+        name=name,
+        events=_expected_events(network, options),
+        options=PlanOptions(
+            lanes=options.lanes,
+            split=options.split,
+            bytes_per_beat=options.bytes_per_beat,
+            update_lanes=options.update_lanes,
+            mix_multipliers=options.mix_multipliers,
+        ),
+    )
+
+
+def is_build(folder: Path) -> bool:
+    """Whether `folder` holds a build, whole or damaged: only such a folder is ever replaced."""
+    try:
+        head = (folder / MANIFEST_FILE).read_bytes()[:200]
+    except OSError:
+        return False
+    return MANIFEST_FORMAT.encode() in head
+
+
+def _expected_events(network: IntegerNetwork, options: CompileOptions) -> list[float]:
+    return expected_events(network, pixels=options.pixel_density, spikes=options.spike_density)
+
+
+def _open_source(source: Network | IntegerNetwork | str | Path, name: str | None) -> _Source:
+    if isinstance(source, IntegerNetwork):
+        return _Source(source, None, name or _identifier(source.name))
+    if isinstance(source, Network):
+        return _Source(source, None, name or "lmht_design")
+    network, run = load_checkpoint(source)
+    return _Source(network, run, name or _identifier(Path(source).resolve().name))
+
+
+def _identifier(text: str) -> str:
+    """`text` as a Verilog identifier."""
+    plain = re.sub(r"[^A-Za-z0-9_]", "_", text)
+    return plain if re.match(r"[A-Za-z_]", plain) else f"design_{plain}"
+
+
+def _describe_source(source: _Source, network: IntegerNetwork) -> SourceRecord:
+    run = source.run
+    if run is None:
+        config = None if isinstance(source.network, IntegerNetwork) else source.network.config
+        return SourceRecord(
+            architecture=network.architecture,
+            network=None if config is None else config.model_dump(mode="json"),
+        )
+    return SourceRecord(
+        dataset=run.dataset,
+        architecture=network.architecture,
+        network=run.network.model_dump(mode="json"),
+        training=run.training.model_dump(mode="json"),
+        validation_accuracy=run.best_accuracy,
+        test_accuracy=run.test_accuracy,
+        weights_sha256=run.weights_sha256,
+    )

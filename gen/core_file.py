@@ -1,0 +1,30 @@
+"""``<name>.core``: the build as a core for FuseSoC (CAPI2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lmht.gen.templating import render
+
+__all__ = ["core_file"]
+
+
+def core_file(
+    *,
+    name: str,
+    architecture: str,
+    lmht_version: str,
+    verilog: Sequence[str],
+    images: Sequence[str],
+    header: str,
+) -> str:
+    """Text of the core file; file names are relative to the build, the design's own Verilog first."""
+    return render(
+        "design.core.jinja",
+        name=name,
+        architecture=architecture,
+        lmht_version=lmht_version,
+        verilog=verilog,
+        images=images,
+        header=header,
+    )

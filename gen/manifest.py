@@ -1,0 +1,131 @@
+"""``manifest.json`` of a build: what it is, what it is made of, and the hash of every file."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from lmht.rtl.parameters import DesignParameters
+
+__all__ = [
+    "MANIFEST_FILE",
+    "MANIFEST_FORMAT",
+    "LayerRecord",
+    "Manifest",
+    "MemoryRecord",
+    "RegisterRecord",
+    "SourceRecord",
+]
+
+MANIFEST_FILE = "manifest.json"
+MANIFEST_FORMAT = "lmht-build"
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class MemoryRecord(_Record):
+    """A loadable memory: number on the configuration bus, bits of a row, rows, ``$readmemh`` file.
+
+    `file` is None for what is no part of the memory image (routing tables, which have a reset value).
+    """
+
+    index: int
+    name: str
+    width: int
+    depth: int
+    file: str | None
+
+
+class RegisterRecord(_Record):
+    """A register: `address` in words of 32 bits; `bits` names single bits by position."""
+
+    name: str
+    address: int
+    access: Literal["ro", "rw", "wo"]
+    description: str
+    bits: dict[str, int]
+
+
+class LayerRecord(_Record):
+    """One layer of the report: sizes, widths in bits, and expected work for an average image.
+
+    Attributes
+    ----------
+    inputs, neurons : int
+        ``J`` and ``N``.
+    tiles, lanes, groups : int
+        Tiles, lanes per tile, and cycles an event takes in the largest tile.
+    update_lanes, mix_multipliers : int
+        Neurons updated at a time in a tile, and multipliers for each.
+    weight_bits, accumulator_bits, mix_bits, current_bits, membrane_bits : int
+        ``WB``, ``AB``, before and after the shift, ``MB`` (0 for a classifier).
+    memory_bits : int
+        All loadable memories of the layer.
+    expected_events : float
+        Events into the layer.
+    expected_integration_cycles, update_cycles : float
+        Work of its slowest tile per image.
+    """
+
+    inputs: int
+    neurons: int
+    tiles: int
+    lanes: int
+    groups: int
+    update_lanes: int
+    mix_multipliers: int
+    weight_bits: int
+    accumulator_bits: int
+    mix_bits: int
+    current_bits: int
+    membrane_bits: int
+    memory_bits: int
+    expected_events: float
+    expected_integration_cycles: float
+    update_cycles: float
+
+
+class SourceRecord(_Record):
+    """The network that was compiled.
+
+    `network` and `training` are the run's configurations, None where the network came without a run.
+    Accuracies are from 0 to 1.
+    """
+
+    dataset: str | None = None
+    architecture: str
+    network: dict[str, Any] | None = None
+    training: dict[str, Any] | None = None
+    validation_accuracy: float | None = None
+    test_accuracy: float | None = None
+    weights_sha256: str | None = None
+
+
+class Manifest(_Record):
+    """All of ``manifest.json``.
+
+    Attributes
+    ----------
+    files : dict of str to str
+        SHA-256 of every other file, by path relative to the build.
+    """
+
+    format: Literal["lmht-build"] = MANIFEST_FORMAT
+    version: Literal[1] = 1
+    lmht_version: str
+    name: str
+    design_hash: str = Field(pattern="^[0-9a-f]{16}$")
+    parameters: DesignParameters
+    layers: tuple[LayerRecord, ...]
+    expected_cycles_per_image: float
+    memories: tuple[MemoryRecord, ...]
+    registers: tuple[RegisterRecord, ...]
+    source: SourceRecord
+    files: dict[str, str]
+
+    def to_json(self) -> bytes:
+        """The file's content: equal manifests give equal bytes."""
+        return (self.model_dump_json(indent=2) + "\n").encode()

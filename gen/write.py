@@ -1,0 +1,83 @@
+"""Pass 7: write everything a build holds, apart from its manifest."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from lmht.gen.core_file import core_file
+from lmht.gen.header import HEADER_FILE, c_header
+from lmht.gen.images import IMAGE_FILE, encode_image, format_hex
+from lmht.gen.integer import IntegerNetwork
+from lmht.gen.integer_files import save_integer_network
+from lmht.gen.manifest import MemoryRecord, RegisterRecord
+from lmht.gen.memory_contents import loadable_memories, pack_memories
+from lmht.rtl.accelerator import Accelerator
+from lmht.rtl.parameters import DesignParameters
+from lmht.rtl.registers import RegisterMap
+from lmht.rtl.verilog import emit_verilog, memory_source
+
+__all__ = ["write_design"]
+
+
+def write_design(folder: Path, design: DesignParameters, network: IntegerNetwork) -> dict[str, Any]:
+    """Write all files but the manifest; returns what the manifest says about them."""
+    registers = RegisterMap.for_design(design)
+    contents = pack_memories(design, network)
+    image = encode_image(design, contents)
+    memory_files = {memory.name: f"images/{memory.name}.hex" for memory in loadable_memories(design)}
+    verilog = [f"{design.name}.v", memory_source().name]
+    written: dict[str, bytes] = {
+        verilog[0]: emit_verilog(Accelerator(parameters=design), design.name).encode(),
+        verilog[1]: memory_source().read_bytes(),
+        IMAGE_FILE: image,
+        HEADER_FILE: c_header(registers, image_bytes=len(image), image_sections=len(memory_files)).encode(),
+        f"{design.name}.core": core_file(
+            name=design.name,
+            architecture=network.architecture,
+            lmht_version=version("lmht"),
+            verilog=verilog,
+            images=[IMAGE_FILE, *memory_files.values()],
+            header=HEADER_FILE,
+        ).encode(),
+    }
+    for memory in loadable_memories(design):
+        text = format_hex(contents[memory.name], memory.shape.width)
+        written[memory_files[memory.name]] = text.encode()
+    (folder / "images").mkdir()
+    for name, content in written.items():
+        (folder / name).write_bytes(content)
+    save_integer_network(network, folder)
+    return {
+        "memories": tuple(
+            MemoryRecord(
+                index=memory.index,
+                name=memory.name,
+                width=memory.shape.width,
+                depth=memory.shape.depth,
+                file=memory_files.get(memory.name),
+            )
+            for memory in registers.memories
+        ),
+        "registers": tuple(
+            RegisterRecord(
+                name=register.name,
+                address=register.address,
+                access=register.access,
+                description=register.description,
+                bits=register.bits,
+            )
+            for register in registers.registers
+        ),
+        "files": _hash_files(folder),
+    }
+
+
+def _hash_files(folder: Path) -> dict[str, str]:
+    paths: Sequence[Path] = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths
+    }
