@@ -91,7 +91,7 @@ def report_table(report: CompileReport) -> Table:
         title=f"{report.name}: {report.architecture}, design {report.design_hash}",
         caption=(
             f"{report.memory_bits:,} memory bits; "
-            f"{report.expected_cycles_per_image:,.0f} cycles an image expected, most in {report.busiest_stage}; "
+            f"{report.expected_cycles_per_image:,.0f} cycles an image, most in {report.busiest_stage}; "
             f"written in {report.seconds:.1f} s to {report.folder}"
         ),
     )

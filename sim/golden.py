@@ -200,15 +200,20 @@ class _GoldenLayer:
         self.multipliers = torch.from_numpy(layer.multipliers.copy())
 
     def _check_bounds(self, index: int, reach: list[int]) -> None:
+        """Refuse a layer whose intermediate values might leave int64."""
         layer = self.layer
-        gain = layer.multipliers.sum(axis=1).max(axis=0).tolist()
-        current = max(g * a for g, a in zip(gain, reach, strict=True))
-        membrane = abs(layer.initial_membrane)
-        for step in range(layer.steps):
-            factor = 2 if layer.leak is None else int(layer.leak[step])
-            leaked = (membrane * factor >> layer.leak_bits) + 1 if layer.leak is not None else membrane
-            membrane = leaked + (current >> layer.shift) + 1
-        worst = max(current + (1 << layer.shift), membrane << (layer.leak_bits + 1))
+        gains = layer.multipliers.sum(axis=1).max(axis=0).tolist()
+        mixed = max(gain * bound for gain, bound in zip(gains, reach, strict=True))
+        worst = mixed + (1 << layer.shift)
+        if layer.levels is not None:
+            membrane = abs(layer.initial_membrane)
+            for step in range(layer.steps):
+                if layer.leak is not None:
+                    product = membrane * int(layer.leak[step]) + (1 << layer.leak_bits)
+                    worst = max(worst, product)
+                    membrane = product >> layer.leak_bits
+                membrane += (mixed >> layer.shift) + 1
+            worst = max(worst, membrane)
         if worst >= 2**63:
             raise ValueError(
                 f"layer {index}: values of the golden model must fit 64 bits, not {worst.bit_length() + 1}"
