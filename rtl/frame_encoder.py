@@ -15,7 +15,7 @@ __all__ = ["FrameEncoder", "frame_beat_layout"]
 
 
 def frame_beat_layout(frame: FrameParameters) -> data.StructLayout:
-    """Payload of the frame stream: ``data`` (first byte in the lowest bits) and ``last`` (last beat of a frame)."""
+    """Payload of the frame stream: ``data``, first byte in the lowest bits, and ``last``, the frame's last beat."""
     return data.StructLayout({"data": 8 * frame.bytes_per_beat, "last": 1})
 
 
@@ -33,19 +33,18 @@ class FrameEncoder(wiring.Component):
     ``pulses`` : out, ``frames``, ``events``, ``stalls`` (output valid, not ready)
     ``errors`` : out, ``truncated``, ``overlong``
 
-    A byte that is not 0 becomes the event ``(y, x, channel, byte)``, the end of a row its token. Coordinates and levels
-    of a token mean nothing.
+    A byte that is not 0 becomes the event ``(y, x, channel, byte)``, the end of a row its token. Coordinates
+    and levels of a token mean nothing.
 
-    A beat with ``last`` that leaves the frame incomplete closes it: missing bytes count as 0, the missing tokens
-    follow, and ``FRAME_END`` has ``error`` set. A frame that is complete in a beat without ``last`` ends with ``error``
-    set, and beats are swallowed up to and including the one with ``last``. Bytes behind the frame's end in its last
-    beat are ignored.
+    A beat with ``last`` that leaves the frame incomplete closes it: missing bytes count as 0, the missing
+    tokens follow, and ``FRAME_END`` has ``error`` set. A frame that is complete in a beat without ``last``
+    ends with ``error`` set, and beats are swallowed up to and including the one with ``last``. Bytes behind
+    the frame's end in its last beat are ignored.
 
-    Throughput: call what a beat holds of one row a segment. A segment takes a cycle for each byte that is not 0 and a
-    cycle for the token if it ends its row, at least one. So an image without a 0 gives an event or a token in every
-    cycle. A new frame follows the last one without a gap, except after a malformed one (1 cycle and the beats
-    swallowed).
-    Latency: 4 cycles from a beat's transfer to its first event being offered.
+    Throughput: call what a beat holds of one row a segment. A segment takes a cycle for each byte that is not
+    0 and a cycle for the token if it ends its row, at least one. So an image without a 0 gives an event or a
+    token in every cycle. A new frame follows the last one without a gap, except after a malformed one (1
+    cycle and the beats swallowed). Latency: 4 cycles from a beat's transfer to its first event being offered.
     """
 
     PULSES = data.StructLayout({"frames": 1, "events": 1, "stalls": 1})
@@ -167,7 +166,7 @@ class FrameEncoder(wiring.Component):
     def _row_end(
         self, m: Module, accept: Signal, row_done: Signal, beat_done: Signal, frame_done: Signal
     ) -> tuple[Signal, Signal, Signal]:
-        """Which bytes of the beat lie before the row's end; whether that is in the beat, or the beat's own end.
+        """Which bytes of the beat lie before the row's end; whether that is in the beat; or the beat's end.
 
         Rows need not align with beats, so the row's end is counted from the first byte of the beat at work.
         """

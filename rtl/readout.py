@@ -15,7 +15,8 @@ __all__ = ["Readout", "result_layout"]
 def result_layout(layout: EventLayout) -> data.StructLayout:
     """Payload of the result stream behind a link of logits.
 
-    ``last`` (the frame's class, not one of its logits), ``error`` (with ``last`` only), ``channel`` and ``value``.
+    ``last`` (the frame's class, not one of its logits), ``error`` (with ``last`` only), ``channel`` and
+    ``value``.
     """
     return data.StructLayout(
         {"last": 1, "error": 1, "channel": range(layout.channels), "value": layout.level_shape}
@@ -35,12 +36,14 @@ class Readout(wiring.Component):
     ``i`` : in stream of `layout`
     ``o`` : out stream of :func:`result_layout`
     ``pulses`` : out, ``frames``, ``dropped``
-    ``errors`` : out, ``channels`` (channel out of range), ``count`` (a frame with other than `channels` logits)
+    ``errors`` : out, ``channels`` (channel out of range), ``count`` (a frame with other than `channels`
+    logits)
 
-    One word per logit in the order of arrival, then one with ``last``: ``channel`` is that of the largest logit (the
-    lowest one on ties) and ``value`` that logit; both are 0 for a frame without logits. Its ``error`` is that of
-    ``FRAME_END``, or set by one of this component's own errors. A logit whose channel is out of range is dropped.
-    Row tokens do not occur in a map of one row and are ignored.
+    One word per logit in the order of arrival, then one with ``last``: ``channel`` is that of the largest
+    logit (the lowest one on ties) and ``value`` that logit; both are 0 for a frame without logits. Its
+    ``error`` is that of
+    ``FRAME_END``, or set by one of this component's own errors. A logit whose channel is out of range is
+    dropped. Row tokens do not occur in a map of one row and are ignored.
 
     Latency 2 cycles, one word a cycle.
 

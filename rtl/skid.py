@@ -22,8 +22,8 @@ class Skid(wiring.Component):
     ``i`` : in stream
     ``o`` : out stream, the same words in the same order
 
-    Every output, ``i.ready`` included, comes straight from a register. Latency 1 cycle, one word a cycle, two words of
-    storage.
+    Every output, ``i.ready`` included, comes straight from a register. Latency 1 cycle, one word a cycle, two
+    words of storage.
     """
 
     def __init__(self, *, payload: ShapeLike):

@@ -45,12 +45,13 @@ class SpikeEncoder(wiring.Component):
     ``o`` : out stream of ``parameters.output``
     ``pulses`` : out, ``events``, ``stalls`` (output valid, not ready)
 
-    A neuron whose levels are all 0 is not sent, except by a classifier, which sends every logit. The lowest update lane
-    goes first; ``channel`` is ``channel_offset + row * update_lanes + lane``. Lanes of padding, beyond ``channels``,
-    are never sent. After the vector with ``last`` comes ``FRAME_END`` with its ``error``.
+    A neuron whose levels are all 0 is not sent, except by a classifier, which sends every logit. The lowest
+    update lane goes first; ``channel`` is ``channel_offset + row * update_lanes + lane``. Lanes of padding,
+    beyond ``channels``, are never sent. After the vector with ``last`` comes ``FRAME_END`` with its
+    ``error``.
 
-    Throughput: one event or token a cycle, no gap between vectors; a vector without any takes no cycle while another
-    one is sent, else one. Latency: 4 cycles.
+    Throughput: one event or token a cycle, no gap between vectors; a vector without any takes no cycle while
+    another one is sent, else one. Latency: 4 cycles.
     """
 
     PULSES = data.StructLayout({"events": 1, "stalls": 1})

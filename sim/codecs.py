@@ -14,7 +14,7 @@ __all__ = ["Event", "EventCodec", "StructCodec", "layout_fields"]
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One word of an event stream. A token has coordinates and levels 0; `error` counts with ``FRAME_END`` only."""
+    """One word of an event stream. Tokens carry no coordinates or levels; `error` is that of ``FRAME_END``."""
 
     kind: EventKind = EventKind.EVENT
     y: int = 0
@@ -62,7 +62,7 @@ class EventCodec:
         )
 
     def unpack(self, word: int) -> Event:
-        """The event in `word`.
+        """The event in `word`. What means nothing is left out: coordinates and levels of a token, other errors.
 
         Raises
         ------
@@ -70,13 +70,14 @@ class EventCodec:
             If its kind is none.
         """
         values = self._struct.unpack(word)
+        kind = EventKind(values["kind"])
+        if kind is not EventKind.EVENT:
+            return Event(kind=kind, error=kind is EventKind.FRAME_END and bool(values["error"]))
         return Event(
-            kind=EventKind(values["kind"]),
             y=values["y"],
             x=values["x"],
             channel=values["channel"],
             levels=tuple(values[name] for name in self._levels),
-            error=bool(values["error"]),
         )
 
     def pack_all(self, events: Iterable[Event]) -> list[int]:

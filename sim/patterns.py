@@ -41,7 +41,7 @@ PATTERNS = ("always", "often", "half", "rarely", "bursts")
 
 
 def pattern(name: str, rng: random.Random) -> Pattern:
-    """The pattern of that name: ``always``, ``often`` (0.9), ``half``, ``rarely`` (0.1) or ``bursts`` (of up to 12).
+    """The pattern of that name: ``always``, ``often`` (0.9), ``half``, ``rarely`` (0.1), ``bursts`` (up to 12).
 
     Raises
     ------

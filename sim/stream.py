@@ -1,8 +1,8 @@
 """Valid/ready streams in cocotb benches: sources, sinks, monitors, and the clockwork that moves them.
 
-Waiting for the clock is what costs time in cocotb, so one coroutine waits and all agents are plain objects whose
-``step`` it calls once a cycle. ``step`` runs at the rising edge and sees the values that this edge samples; what it
-writes holds for the next one.
+Waiting for the clock is what costs time in cocotb, so one coroutine waits and all agents are plain objects
+whose ``step`` it calls once a cycle. ``step`` runs at the rising edge and sees the values that this edge
+samples; what it writes holds for the next one.
 
     bench = Bench(dut)
     codec = EventCodec(layout)
@@ -197,7 +197,8 @@ class Source:
 class Monitor:
     """Collects the words that pass a stream and checks its protocol, without driving anything.
 
-    A word offered must stay, unchanged, until it is taken; valid, ready and a payload that is offered must be 0 or 1.
+    A word offered must stay, unchanged, until it is taken; valid, ready and a payload that is offered must be
+    0 or 1.
 
     Attributes
     ----------
