@@ -37,7 +37,7 @@ def _check_array(name: str, value: object, shape: tuple[int | None, ...], low: i
     outside = (value < low) | (value > high)
     if outside.any():
         raise ValueError(f"{name} must be between {low} and {high}, not {value[outside].flat[0]}")
-    array = value.astype(np.int64)
+    array = np.array(value, dtype=np.int64, order="C")
     array.flags.writeable = False
     return array
 
