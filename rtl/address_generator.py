@@ -44,7 +44,7 @@ class AddressGenerator(wiring.Component):
     ``i`` : in stream of :func:`~lmht.rtl.event_filter.synapse_request_layout`
     ``operation``, ``operation_valid`` : out, :func:`operation_layout`; cannot be refused
     ``closed``, ``closed_valid`` : out, :data:`bank_layout`; in a cycle of its own, after the frame's last operation
-    ``release`` : in, one bit a bank: the bank has been read out and may integrate again
+    ``freed`` : in, one bit a bank: the bank has been read out and may integrate again
     ``pulses`` : out, ``frames``, ``integrate``, ``stalls``
 
     The generator holds the word it works on, so the filter can skip tokens meanwhile: events that follow each
@@ -62,7 +62,7 @@ class AddressGenerator(wiring.Component):
                 "operation_valid": Out(1),
                 "closed": Out(bank_layout),
                 "closed_valid": Out(1),
-                "release": In(2),
+                "freed": In(2),
                 "pulses": Out(self.PULSES),
             }
         )
@@ -95,7 +95,7 @@ class AddressGenerator(wiring.Component):
                 m.d.sync += [group.eq(0), first.eq(0)]
         with m.If(self.i.ready):
             m.d.sync += [request.eq(self.i.payload), request_valid.eq(self.i.valid)]
-        m.d.sync += busy.eq(busy & ~self.release)
+        m.d.sync += busy.eq(busy & ~self.freed)
         with m.If(close):
             m.d.sync += [
                 bank.eq(~bank),

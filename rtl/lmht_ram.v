@@ -3,6 +3,9 @@
 //
 // A read takes 1 cycle, or 2 with OUTPUT_REGISTER; read_enable = 0 freezes the whole read pipeline. Reading a row in the cycle
 // in which it is written gives the old or the new value (designs do not depend on it). INIT_FILE, if set, is read by $readmemh.
+//
+// A deep memory is stored in columns as wide as an 18 Kbit block RAM is at that depth. Otherwise synthesis stacks blocks
+// on top of each other and puts a multiplexer behind their outputs, which are slow enough without.
 module lmht_ram #(
     parameter WIDTH = 8,
     parameter DEPTH = 16,
@@ -18,24 +21,28 @@ module lmht_ram #(
     input  wire [ADDRESS_BITS-1:0] read_address,
     output wire [WIDTH-1:0]        read_data
 );
-    reg [WIDTH-1:0] rows [0:DEPTH-1];
+    localparam BLOCK = DEPTH <= 1024 ? WIDTH : DEPTH <= 2048 ? 9 : DEPTH <= 4096 ? 4 : DEPTH <= 8192 ? 2 : 1;
+    localparam COLUMN = INIT_FILE != "" || BLOCK > WIDTH ? WIDTH : BLOCK;
+    localparam COLUMNS = (WIDTH + COLUMN - 1) / COLUMN;
+
     reg [WIDTH-1:0] array_data;
 
+    genvar c;
     generate
-        if (INIT_FILE != "") begin : g_init
-            initial $readmemh(INIT_FILE, rows);
+        for (c = 0; c < COLUMNS; c = c + 1) begin : g_column
+            localparam LOW = c * COLUMN;
+            localparam BITS = LOW + COLUMN > WIDTH ? WIDTH - LOW : COLUMN;
+            reg [BITS-1:0] rows [0:DEPTH-1];
+            if (INIT_FILE != "") begin : g_init
+                initial $readmemh(INIT_FILE, rows);
+            end
+            always @(posedge clk) begin
+                if (write_enable) rows[write_address] <= write_data[LOW +: BITS];
+            end
+            always @(posedge clk) begin
+                if (read_enable) array_data[LOW +: BITS] <= rows[read_address];
+            end
         end
-    endgenerate
-
-    always @(posedge clk) begin
-        if (write_enable) rows[write_address] <= write_data;
-    end
-
-    always @(posedge clk) begin
-        if (read_enable) array_data <= rows[read_address];
-    end
-
-    generate
         if (OUTPUT_REGISTER != 0) begin : g_output_register
             reg [WIDTH-1:0] output_data;
             always @(posedge clk) begin

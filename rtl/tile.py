@@ -89,7 +89,7 @@ class Tile(wiring.Component):
         m.d.comb += [
             lanes.operation.eq(addresses.operation),
             lanes.operation_valid.eq(addresses.operation_valid),
-            addresses.release.eq(sequencer.release),
+            addresses.freed.eq(sequencer.freed),
             lanes.reading.eq(sequencer.reading),
             lanes.read_bank.eq(sequencer.read_bank),
             lanes.read_group.eq(sequencer.read_group),

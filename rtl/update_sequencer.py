@@ -34,7 +34,7 @@ class UpdateSequencer(wiring.Component):
     Members
     -------
     ``closed``, ``closed_valid`` : in, :data:`~lmht.rtl.address_generator.bank_layout`, when the bank may be read
-    ``release`` : out, one bit a bank: all of it has been read
+    ``freed`` : out, one bit a bank: all of it has been read
     ``reading``, ``read_bank``, ``read_group``, ``read_enable``, ``read_data`` : the bank's read port
         (:class:`~lmht.rtl.synapse_lanes.SynapseLanes`)
     ``o`` : out stream of :func:`update_row_layout`, ``update_rows`` a frame
@@ -50,7 +50,7 @@ class UpdateSequencer(wiring.Component):
             {
                 "closed": In(bank_layout),
                 "closed_valid": In(1),
-                "release": Out(2),
+                "freed": Out(2),
                 "reading": Out(1),
                 "read_bank": Out(1),
                 "read_group": Out(range(parameters.groups)),
@@ -90,7 +90,7 @@ class UpdateSequencer(wiring.Component):
         with m.If(take):
             m.d.sync += [age.eq(0), self.read_group.eq(self.read_group + 1)]
             with m.If(last_group):
-                m.d.comb += self.release.bit_select(bank, 1).eq(1)
+                m.d.comb += self.freed.bit_select(bank, 1).eq(1)
                 m.d.sync += [self.read_group.eq(0), bank.eq(~bank), pending.bit_select(bank, 1).eq(0)]
 
         # Shift side: slot 0 is on the output.

@@ -1,0 +1,77 @@
+"""Initiator of the configuration bus for benches: registers by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lmht.rtl.registers import RegisterMap
+from lmht.sim.stream import Bench
+
+__all__ = ["BusInitiator"]
+
+ANSWER_CYCLES = 10
+
+
+class BusInitiator:
+    """Reads and writes registers, one access at a time.
+
+    Parameters
+    ----------
+    bench : Bench
+        Whose clock is run until the access is answered.
+    registers : RegisterMap
+    prefix : str
+        Path of the bus port.
+
+    Raises
+    ------
+    AssertionError
+        By every access, if there is no answer within some cycles.
+    """
+
+    def __init__(self, bench: Bench, registers: RegisterMap, prefix: str = "bus"):
+        self.bench = bench
+        self.registers = registers
+        dut: Any = bench.dut
+        self._valid, self._write, self._address, self._write_data, self._ready, self._read_data = (
+            getattr(dut, f"{prefix}__{name}")
+            for name in ("valid", "write", "address", "write_data", "ready", "read_data")
+        )
+        self._valid.value = 0
+        self._answer: int | None = None
+        self._waiting = False
+        bench.add(self)
+
+    def start(self, bench: Bench) -> None:
+        self._valid.value = 0
+        self._waiting = False
+
+    def step(self) -> None:
+        if self._waiting and self._ready.value:
+            self._answer = int(self._read_data.value)
+            self._valid.value = 0
+            self._waiting = False
+
+    async def _access(self, address: int, write_data: int | None) -> int:
+        self._address.value = address
+        self._write.value = int(write_data is not None)
+        self._write_data.value = write_data or 0
+        self._valid.value = 1
+        self._waiting = True
+        await self.bench.run_until(
+            lambda: not self._waiting, limit=ANSWER_CYCLES, what=f"the access to register {address}"
+        )
+        assert self._answer is not None
+        return self._answer
+
+    async def write_address(self, address: int, value: int) -> None:
+        await self._access(address, value)
+
+    async def read_address(self, address: int) -> int:
+        return await self._access(address, None)
+
+    async def write(self, register: str, value: int) -> None:
+        await self._access(self.registers.address(register), value)
+
+    async def read(self, register: str) -> int:
+        return await self._access(self.registers.address(register), None)

@@ -1,0 +1,158 @@
+"""Tile: every output word against NUMERICS.md, malformed input, cycles; planted faults are found."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lmht.gen.integer import IntegerNetwork
+from lmht.gen.memory_contents import pack_memories
+from lmht.gen.plan import PlanOptions
+from lmht.rtl.memory import memory_source
+from lmht.rtl.parameters import DesignParameters, TileParameters
+from lmht.rtl.tile import Tile
+from lmht.rtl.verilog import emit_verilog
+from lmht.sim.random_networks import random_design
+from lmht.sim.runner import BenchFailure, run_cocotb
+
+SEED = 20240607
+
+
+def make_design(rng: np.random.Generator, **options: Any) -> tuple[IntegerNetwork, DesignParameters]:
+    planned = ("lanes", "split", "update_lanes", "mix_multipliers")
+    plan_options = PlanOptions(**{key: options.pop(key) for key in planned if key in options})
+    return random_design(rng, plan_options=plan_options, **options)
+
+
+def write_data(path: Path, network: IntegerNetwork, design: DesignParameters, tile: TileParameters) -> None:
+    layer = network.layers[tile.layer]
+    contents = pack_memories(design, network)
+    np.savez(
+        path,
+        weights=layer.weights,
+        bias=layer.bias,
+        multipliers=layer.multipliers,
+        leak=np.zeros(0) if layer.leak is None else layer.leak,
+        initial_membrane=layer.initial_membrane,
+        **{f"memory_{name}": contents[f"{tile.name}_{name}"] for name in tile.memories},
+    )
+
+
+def run(
+    tmp_path: Path,
+    network: IntegerNetwork,
+    design: DesignParameters,
+    tile: TileParameters,
+    component: type[Tile] = Tile,
+    **bench: object,
+) -> None:
+    data = tmp_path / f"{tile.name}.npz"
+    write_data(data, network, design, tile)
+    verilog = emit_verilog(component(parameters=tile), "tile")
+    settings = {"frames": 8, "idle": "always", "ready": "always", "malformed": 0.0, "density": 0.3, **bench}
+    run_cocotb(
+        [verilog, memory_source()],
+        "tile",
+        "lmht.sim.benches.tile",
+        parameters={"tile": asdict(tile), "data": str(data), **settings},
+        folder=tmp_path / tile.name,
+        seed=SEED,
+    )
+
+
+CASES = {
+    "if_lanes1": {"steps": 4, "levels": 1, "lanes": [1, 1], "widths": (5, 3), "input_shape": (1, 3, 5)},
+    "groups1": {"steps": 2, "levels": 2, "lanes": [16, 10], "widths": (16, 10)},
+    "groups2_lanes7": {"steps": 2, "levels": 3, "lanes": [7, 5], "widths": (13, 10), "update_lanes": 7},
+    "groups3": {"steps": 3, "levels": 3, "lanes": [4, 4], "widths": (12, 9), "mix_multipliers": 3},
+    "groups4": {"steps": 2, "levels": 2, "lanes": [3, 3], "widths": (11, 10), "update_lanes": 3},
+    "groups5_leak": {"steps": 4, "levels": 2, "leak": True, "lanes": [2, 2], "widths": (10, 4), "weight_bits": 8},
+    "one_step": {"steps": 1, "levels": 4, "lanes": [8, 8], "widths": (20, 10), "weight_bits": 2},
+    "eight_steps": {
+        "steps": 8,
+        "levels": 1,
+        "lanes": [8, 8],
+        "widths": (16, 8),
+        "mix_multipliers": 64,
+        "update_lanes": 2,
+        "leak": True,
+    },
+    "wide_membrane": {
+        "steps": 2,
+        "levels": 15,
+        "leak": True,
+        "fraction_bits": 16,
+        "multiplier_bits": 20,
+        "weight_bits": 8,
+        "lanes": [8, 8],
+        "widths": (16, 8),
+    },
+    "rgb": {"steps": 2, "levels": 2, "input_shape": (3, 4, 5), "lanes": [5, 5], "widths": (15, 7)},
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_word_of_every_frame(case: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(SEED)
+    network, design = make_design(rng, **CASES[case])
+    for tile in design.tiles:
+        run(tmp_path, network, design, tile, idle="bursts", ready="half", malformed=0.03, frames=12)
+
+
+@pytest.mark.parametrize(("idle", "ready"), [("always", "always"), ("rarely", "always"), ("always", "rarely"), ("half", "bursts")])
+def test_idle_and_back_pressure(idle: str, ready: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(SEED)
+    network, design = make_design(rng, widths=(24, 16, 10), lanes=[8, 4, 10])
+    run(tmp_path, network, design, design.tiles[1], idle=idle, ready=ready, frames=20, malformed=0.02)
+
+
+def test_slices_of_one_layer(tmp_path: Path) -> None:
+    rng = np.random.default_rng(SEED)
+    network, design = make_design(rng, widths=(23, 10), lanes=[4, 4], split={0: 3})
+    for tile in design.layers[0]:
+        run(tmp_path, network, design, tile, frames=6)
+
+
+@pytest.mark.parametrize("lanes", [4, 16])
+def test_integration_sets_the_pace(lanes: int, tmp_path: Path) -> None:
+    """With the input always there a frame takes ``events * groups + 1`` cycles: no bubble between events or frames."""
+    rng = np.random.default_rng(SEED)
+    network, design = make_design(rng, widths=(32, 10), lanes=[lanes, 5], input_shape=(1, 12, 12), steps=1, levels=3)
+    run(tmp_path, network, design, design.tiles[0], frames=14, density=0.6, steady=True)
+
+
+def test_a_wrong_reset_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import lmht.rtl.fire as fire
+
+    original = fire._join
+    monkeypatch.setattr(fire, "_join", lambda fraction, units: original(fraction, units + 1))
+    rng = np.random.default_rng(SEED)
+    network, design = make_design(rng)
+    with pytest.raises(BenchFailure, match="expected Event"):
+        run(tmp_path, network, design, design.tiles[0])
+
+
+def test_a_missing_hazard_forward_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lmht.rtl.synapse_lanes import SynapseLanes
+
+    possible = SynapseLanes._possible
+    monkeypatch.setattr(SynapseLanes, "_possible", lambda self, distance: distance != 3 and possible(self, distance))
+    rng = np.random.default_rng(SEED)
+    network, design = make_design(rng, widths=(12, 9), lanes=[4, 4])  # three groups: every event hits at distance 3
+    with pytest.raises(BenchFailure, match="expected Event"):
+        run(tmp_path, network, design, design.tiles[0])
+
+
+def test_an_unchecked_level_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import lmht.rtl.event_filter as event_filter
+    from amaranth.hdl import Const
+
+    monkeypatch.setattr(event_filter, "_exceeds", lambda value, largest: Const(0))
+    rng = np.random.default_rng(SEED)
+    network, design = make_design(rng)
+    with pytest.raises(BenchFailure):
+        run(tmp_path, network, design, design.tiles[1], malformed=0.1)
