@@ -44,9 +44,10 @@ class FrameEncoder(wiring.Component):
     Throughput: call what a beat holds of one row a segment. A segment takes a cycle for each byte that is not
     0 and a cycle for the token if it ends its row, at least one. So an image without a 0 gives an event or a
     token in every cycle. A new frame follows the last one without a gap, except after a malformed one (1
-    cycle and the beats swallowed). Latency: 4 cycles from a beat's transfer to its first event being offered.
+    cycle and the beats swallowed). Latency: :attr:`LATENCY` cycles from a beat's transfer to that of its first event.
     """
 
+    LATENCY = 4
     PULSES = data.StructLayout({"frames": 1, "events": 1, "stalls": 1})
     ERRORS = data.StructLayout({"truncated": 1, "overlong": 1})
 

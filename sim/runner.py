@@ -119,7 +119,11 @@ def run_cocotb(
     _log.info("%s on %s with LMHT_SEED=%d in %s", module, top, seed, folder)
     results = folder / "results.xml"
     log = folder / "simulation.log"
-    extra = {PARAMETERS_VARIABLE: json.dumps(dict(parameters or {})), **(environment or {})}
+    extra = {
+        PARAMETERS_VARIABLE: json.dumps(dict(parameters or {})),
+        "LMHT_SEED": str(seed),
+        **(environment or {}),
+    }
     runner = get_runner("verilator")
     runner.log.setLevel(logging.CRITICAL)
     # The results, or their absence, tell more than the exit status.

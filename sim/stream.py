@@ -152,7 +152,7 @@ class Source:
         self.codec = codec
         self.accepted = 0
         self._port = _Port(dut, name)
-        self._pattern = valid
+        self.pattern = valid
         self._queue: deque[int] = deque()
         self._offered = False
 
@@ -178,14 +178,14 @@ class Source:
                 return
             queue.popleft()
             self.accepted += 1
-            if queue and self._pattern():
+            if queue and self.pattern():
                 self._port.payload.value = queue[0]
                 return
             self._offered = False
             self._port.valid.value = 0
             # A payload without valid means nothing: let it be wrong.
             self._port.payload.value = self._port.mask
-        elif queue and self._pattern():
+        elif queue and self.pattern():
             self._offered = True
             self._port.valid.value = 1
             self._port.payload.value = queue[0]
@@ -284,7 +284,7 @@ class Sink(Monitor):
 
     def __init__(self, dut: Any, name: str, codec: Codec | None = None, *, ready: Pattern = always):
         super().__init__(dut, name, codec)
-        self._pattern = ready
+        self.pattern = ready
         self._ready = False
 
     def start(self, bench: Bench) -> None:
@@ -294,7 +294,7 @@ class Sink(Monitor):
 
     def step(self) -> None:
         self._observe(self._ready)
-        ready = self._pattern()
+        ready = self.pattern()
         if ready != self._ready:
             self._ready = ready
             self._port.ready.value = int(ready)
@@ -309,7 +309,7 @@ class PulseCounter:
         self._seen: Counter[int] = Counter()
 
     def start(self, bench: Bench) -> None:
-        pass
+        """Nothing to drive."""
 
     def step(self) -> None:
         word = int(self._handle.value)

@@ -1,0 +1,34 @@
+"""What the benches of the stream components share: seed, patterns to cross, planted faults."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+from collections.abc import Iterator
+from typing import Any
+
+from lmht.sim.patterns import Pattern, pattern
+from lmht.sim.runner import bench_parameters
+
+__all__ = ["CROSSED", "bench_rng", "crossed", "plant_fault"]
+
+CROSSED = tuple(itertools.product(("always", "half", "bursts"), ("always", "rarely", "bursts")))
+"""Pairs of patterns: when a source offers, when a sink is ready."""
+
+
+def bench_rng() -> random.Random:
+    """A generator from the run's logged seed."""
+    return random.Random(int(os.environ.get("LMHT_SEED", "1")))
+
+
+def crossed(rng: random.Random) -> Iterator[tuple[str, Pattern, Pattern]]:
+    """Name, source pattern and sink pattern of every pair of :data:`CROSSED`."""
+    for offers, accepts in CROSSED:
+        yield f"{offers}/{accepts}", pattern(offers, rng), pattern(accepts, rng)
+
+
+def plant_fault(dut: Any) -> None:
+    """Arm the fault that the test asks for, if the design is a :class:`~lmht.sim.faults.Saboteur`."""
+    if hasattr(dut, "fault"):
+        dut.fault.value = int(str(bench_parameters().get("fault", 0)))
