@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from lmht.rtl.config_bus import ConfigBus
 from lmht.rtl.frame_encoder import frame_beat_layout
 from lmht.rtl.parameters import DesignParameters
+from lmht.rtl.ports import ConfigBusSignature
 from lmht.rtl.readout import result_layout
 from lmht.rtl.stages import design_stages
 
@@ -34,21 +35,20 @@ class Accelerator(wiring.Component):
 
     def __init__(self, *, parameters: DesignParameters):
         self.parameters = parameters
-        self.config_bus = ConfigBus(parameters=parameters)
         super().__init__(
             {
                 "frames": In(stream.Signature(frame_beat_layout(parameters.frame))),
                 "results": Out(stream.Signature(result_layout(parameters.logit_layout))),
-                "bus": In(self.config_bus.bus.signature.flip()),
+                "bus": In(ConfigBusSignature()),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        stages = design_stages(self.parameters)
+        stages = {name: stage.create() for name, stage in design_stages(self.parameters).items()}
         for name, component in stages.items():
             m.submodules[name] = component
-        m.submodules.config_bus = config = self.config_bus
+        m.submodules.config_bus = config = ConfigBus(parameters=self.parameters)
         connect(m, flipped(self.bus), config.bus)
 
         encoder = stages["frame_encoder"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Const, Module, Signal
+from amaranth.hdl import Array, Cat, Const, Module, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -37,12 +37,10 @@ class ConfigBus(wiring.Component):
         self.parameters = parameters
         self.map = RegisterMap.for_design(parameters)
         members = {"bus": In(ConfigBusSignature()), "enable": Out(1)}
-        self._stages = {}
-        for name, component in design_stages(parameters).items():
-            pulses, errors = component.pulses.shape(), component.errors.shape()  # type: ignore[attr-defined]
-            self._stages[name] = (pulses, errors)
-            members[f"{name}_pulses"] = In(pulses)
-            members[f"{name}_errors"] = In(errors)
+        self._stages = design_stages(parameters)
+        for name, stage in self._stages.items():
+            members[f"{name}_pulses"] = In(stage.pulses)
+            members[f"{name}_errors"] = In(stage.errors)
         for memory in self.map.memories:
             members[f"load_{memory.name}"] = Out(LoadSignature(memory.shape))
         super().__init__(members)
@@ -83,24 +81,20 @@ class ConfigBus(wiring.Component):
 
         any_error = Signal()
         sticky = []
-        for stage, (pulses, errors) in self._stages.items():
-            if errors.size:
-                seen = Signal(errors.size, name=f"{stage}_sticky")
-                now = getattr(self, f"{stage}_errors").as_value()
-                with m.If(clear):
-                    m.d.sync += seen.eq(now)
-                with m.Else():
-                    m.d.sync += seen.eq(seen | now)
-                sticky.append(seen.any())
-                readable[f"{stage}_errors"] = seen
-            for pulse in pulses.members:
+        for stage, declared in self._stages.items():
+            seen = Signal(declared.errors.size, name=f"{stage}_sticky")
+            now = getattr(self, f"{stage}_errors").as_value()
+            with m.If(clear):
+                m.d.sync += seen.eq(now)
+            with m.Else():
+                m.d.sync += seen.eq(seen | now)
+            sticky.append(seen.any())
+            readable[f"{stage}_errors"] = seen
+            for pulse in declared.pulses.members:
                 counter = Signal(BUS_DATA_BITS, name=f"{stage}_{pulse}_count")
                 self._count(m, counter, getattr(self, f"{stage}_pulses")[pulse], clear)
                 readable[f"{stage}_{pulse}"] = counter
-        total = Const(0)
-        for seen_any in sticky:
-            total = total | seen_any
-        m.d.sync += any_error.eq(total)
+        m.d.sync += any_error.eq(Cat(sticky).any())
         readable["STATUS"] = any_error
 
         self._load(m, written, write_data, readable)

@@ -118,11 +118,11 @@ class RegisterMap:
         """
         registers = list(_FIXED)
         address = _FIRST_STAGE_ADDRESS
-        for stage, component in design_stages(parameters).items():
-            errors = {name: bit for bit, name in enumerate(component.errors.shape().members)}  # type: ignore[attr-defined]
+        for stage, declared in design_stages(parameters).items():
+            errors = {name: bit for bit, name in enumerate(declared.errors.members)}
             registers.append(Register(f"{stage}_errors", address, "ro", f"sticky errors of {stage}", errors))
             address += 1
-            for pulse in component.pulses.shape().members:  # type: ignore[attr-defined]
+            for pulse in declared.pulses.members:
                 text = f"{stage}: {_COUNTERS.get(pulse, pulse)}"
                 registers.append(Register(f"{stage}_{pulse}", address, "ro", text))
                 address += 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
@@ -65,9 +67,7 @@ class EventRouter(wiring.Component):
         self.layout = layout
         self.sources = sources
         self.destinations = destinations
-        self.PULSES = data.StructLayout(
-            {"events_in": bits_for(sources), "events_out": bits_for(destinations), "stalls": 1}
-        )
+        self.PULSES = self.pulses_layout(sources, destinations)
         routes = MemoryShape(width=destinations, depth=sources)
         super().__init__(
             {
@@ -77,6 +77,13 @@ class EventRouter(wiring.Component):
                 "pulses": Out(self.PULSES),
                 "errors": Out(self.ERRORS),
             }
+        )
+
+    @staticmethod
+    def pulses_layout(sources: int, destinations: int) -> data.StructLayout:
+        """Layout of ``pulses`` of a router of that size."""
+        return data.StructLayout(
+            {"events_in": bits_for(sources), "events_out": bits_for(destinations), "stalls": 1}
         )
 
     def elaborate(self, platform: object) -> Module:
@@ -135,8 +142,8 @@ class EventRouter(wiring.Component):
         sources = self.sources
         o = self.o[destination]
 
-        def bits(name: str, values: list[Value]) -> Signal:
-            signal = Signal(len(values), name=f"{name}_{destination}")
+        def bits(name: str, values: Iterable[Value]) -> Signal:
+            signal = Signal(sources, name=f"{name}_{destination}")
             m.d.comb += signal.eq(Cat(values))
             return signal
 
@@ -148,10 +155,8 @@ class EventRouter(wiring.Component):
         free = Signal(name=f"free_{destination}")
         m.d.comb += free.eq(~o.valid | o.ready)
 
-        # Those behind the last one chosen come first.
         behind = Signal(sources, name=f"behind_{destination}")
-        preferred = requests & behind
-        chosen = bits("chosen", list(Mux(preferred.any(), first_of(preferred), first_of(requests))))
+        chosen = bits("chosen", self._turn(requests, behind))
         aligned = Signal(name=f"aligned_{destination}")
         any_row_end = Signal(name=f"any_row_end_{destination}")
         m.d.comb += [
@@ -176,7 +181,12 @@ class EventRouter(wiring.Component):
                     frame_flag.eq(any_row_end & (frame_flag | frame_ends.any())),
                 ]
         tokens = Mux(any_row_end, row_ends, frame_ends) & aligned.replicate(sources)
-        return bits("taken", list((chosen | tokens) & free.replicate(sources))), mixed
+        return bits("taken", (chosen | tokens) & free.replicate(sources)), mixed
+
+    def _turn(self, requests: Value, behind: Value) -> Value:
+        """The source whose turn it is: the first behind the last one chosen, else the first of all."""
+        preferred = requests & behind
+        return Mux(preferred.any(), first_of(preferred), first_of(requests))
 
     def _count(self, m: Module) -> None:
         """Pulses, in two steps: the words seen, then their sums."""
