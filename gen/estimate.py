@@ -23,13 +23,16 @@ __all__ = [
     "update_cycles",
 ]
 
-# Cycles from a stage's input to its output, and words that fit between two stages. They move the result by a
-# few cycles per frame; the work itself is counted exactly.
 TOKEN_CYCLES = 1
-UPDATE_OVERHEAD_CYCLES = 2
+# Reading an accumulator row out of its bank; its update hides it, unless it is shorter.
+FETCH_CYCLES = 3
+# Latencies between stages and words that fit in between. They move the result by a few cycles; the work
+# itself is counted exactly.
 LINK_LATENCY_CYCLES = 4
-UPDATE_LATENCY_CYCLES = 12
-LINK_WORDS = 2
+CLOSE_LATENCY_CYCLES = 8
+UPDATE_LATENCY_CYCLES = 16
+LINK_WORDS = 3
+UPDATE_VECTORS = 14
 
 
 def integration_cycles(events: float, groups: float) -> float:
@@ -37,29 +40,44 @@ def integration_cycles(events: float, groups: float) -> float:
     return events * groups + TOKEN_CYCLES
 
 
-def update_cycles(rows: int, phases: int) -> int:
-    """Cycles the neuron array needs for a frame of `rows` update rows."""
-    return rows * phases + UPDATE_OVERHEAD_CYCLES
+def update_cycles(groups: int, slots: int, rows: int, phases: int) -> int:
+    """Cycles the update of a frame takes.
+
+    Parameters
+    ----------
+    groups, slots : int
+        Accumulator rows, and update rows in each.
+    rows : int
+        Update rows of the frame; the last accumulator row holds what is left.
+    phases : int
+        Cycles of an update row in the mixing multipliers.
+    """
+    full = max(slots * phases, FETCH_CYCLES)
+    return (groups - 1) * full + max((rows - (groups - 1) * slots) * phases, FETCH_CYCLES)
 
 
 def expected_encoder_cycles(frame: FrameParameters, events: float) -> float:
-    """Expected cycles of the frame encoder: one per event, row and piece of a beat that ends in zeros."""
-    density = min(1.0, events / frame.frame_bytes)
-    return events + frame.height + _pieces(frame) * (1 - density)
+    """Expected cycles of the frame encoder if the events are spread evenly over the frame."""
+    zero = 1 - min(1.0, events / frame.frame_bytes)
+    silent = sum(zero**length for length, ends_row in _segments(frame) if not ends_row)
+    return events + frame.height + silent
 
 
-def _pieces(frame: FrameParameters) -> int:
-    """Parts into which beats and rows together divide a frame."""
+def _segments(frame: FrameParameters) -> list[tuple[int, bool]]:
+    """What each beat holds of one row: number of bytes, and whether the row ends there."""
     row = frame.width * frame.channels
-    beats = set(range(0, frame.frame_bytes, frame.bytes_per_beat))
-    return len(beats | set(range(0, frame.frame_bytes, row)))
+    starts = np.union1d(
+        np.arange(0, frame.frame_bytes, frame.bytes_per_beat), np.arange(0, frame.frame_bytes, row)
+    )
+    ends = np.append(starts[1:], frame.frame_bytes)
+    return [(int(end - start), bool(end % row == 0)) for start, end in zip(starts, ends, strict=True)]
 
 
 def encoder_cycles(frame: FrameParameters, images: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Cycles the frame encoder needs for each image if nothing stops it.
 
-    One cycle for a byte that is not 0, one for the zeros at the end of a beat (or of its part in one row),
-    one for the token of a row.
+    What a beat holds of one row takes a cycle for each byte that is not 0, one for the token if the row ends
+    there, and one if there is neither.
 
     Parameters
     ----------
@@ -70,10 +88,11 @@ def encoder_cycles(frame: FrameParameters, images: NDArray[np.uint8]) -> NDArray
     numpy.ndarray of int64, shape (images,)
     """
     flat = images.transpose(0, 2, 3, 1).reshape(len(images), -1)
-    ends = np.arange(frame.bytes_per_beat, frame.frame_bytes, frame.bytes_per_beat)
-    row = frame.width * frame.channels
-    last = np.union1d(ends, np.arange(row, frame.frame_bytes + 1, row)) - 1
-    return np.count_nonzero(flat, axis=1) + np.count_nonzero(flat[:, last] == 0, axis=1) + frame.height
+    segments = _segments(frame)
+    starts = np.cumsum([0] + [length for length, _ in segments[:-1]])
+    tokens = np.array([ends_row for _, ends_row in segments], dtype=np.int64)
+    bytes_sent = np.add.reduceat((flat != 0).astype(np.int64), starts, axis=1)
+    return np.maximum(bytes_sent + tokens, 1).sum(axis=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,10 +135,17 @@ class Estimate:
 
 @dataclass
 class _TileState:
-    """When a tile's parts became free: end of integration, and of the updates of the last two frames."""
+    """When a tile's parts became free: integration, the updates of the last two frames, and the encoder."""
 
     integrated: float = 0.0
     updated: tuple[float, float] = (0.0, 0.0)
+    encoded: float = 0.0
+
+    def hold(self, encoded: float) -> None:
+        """The encoder could not end before `encoded`, nor the update much earlier."""
+        self.encoded = max(self.encoded, encoded)
+        held = max(self.updated[1], self.encoded - UPDATE_LATENCY_CYCLES - UPDATE_VECTORS)
+        self.updated = (self.updated[0], held)
 
 
 def estimate(design: DesignParameters, encoder: NDArray[np.integer], events: NDArray[np.integer]) -> Estimate:
@@ -165,17 +191,18 @@ def estimate(design: DesignParameters, encoder: NDArray[np.integer], events: NDA
                 )
                 taken = max(taken, end - LINK_LATENCY_CYCLES - LINK_WORDS * tile.groups)
                 state.integrated = end
-                update_begin = max(end, state.updated[1])
-                share = sent * tile.channels / tile.layer_channels
-                update_end = update_begin + max(update_cycles(tile.update_rows, tile.mix_phases), share + 1)
-                outputs.append((update_begin + UPDATE_LATENCY_CYCLES, update_end + UPDATE_LATENCY_CYCLES))
+                update_begin = max(end + CLOSE_LATENCY_CYCLES, state.updated[1])
+                update_end = update_begin + _update_cycles(tile)
                 state.updated = (state.updated[1], update_end)
+                share = sent * tile.channels / tile.layer_channels
+                encoder_begin = max(update_begin + UPDATE_LATENCY_CYCLES, state.encoded)
+                encoder_end = max(encoder_begin + share + TOKEN_CYCLES, update_end + UPDATE_LATENCY_CYCLES)
+                state.hold(encoder_end)
+                outputs.append((encoder_begin, encoder_end))
             # The source is held up until its words have been taken.
             if senders:
                 for sender in senders:
-                    newest = tiles[sender.name]
-                    held = max(newest.updated[1], taken - UPDATE_LATENCY_CYCLES)
-                    newest.updated = (newest.updated[0], held)
+                    tiles[sender.name].hold(taken)
             else:
                 encoder_free = max(last, taken)
             first = min(begin for begin, _ in outputs)
@@ -187,6 +214,10 @@ def estimate(design: DesignParameters, encoder: NDArray[np.integer], events: NDA
     return Estimate(finish, _average_work(design, encoder, events))
 
 
+def _update_cycles(tile: TileParameters) -> int:
+    return update_cycles(tile.groups, tile.row_slots, tile.update_rows, tile.mix_phases)
+
+
 def _average_work(
     design: DesignParameters, encoder: NDArray[np.integer], events: NDArray[np.integer]
 ) -> dict[str, float]:
@@ -195,7 +226,7 @@ def _average_work(
     for index, layer in enumerate(design.layers):
         for tile in layer:
             work[tile.name] = integration_cycles(means[index], tile.groups)
-            work[f"{tile.name}_update"] = float(tile.update_cycles)
+            work[f"{tile.name}_update"] = float(_update_cycles(tile))
             if index + 1 < len(design.layers):
                 work[f"{tile.name}_encoder"] = means[index + 1] * tile.channels / tile.layer_channels + 1
             else:

@@ -199,7 +199,8 @@ def _choose_update(
     def time(choice: tuple[int, int]) -> int:
         update_lanes, multipliers = choice
         phases = neuron.steps * neuron.input_steps // multipliers
-        return update_cycles(-(-channels // update_lanes), phases)
+        groups = -(-channels // lanes)
+        return update_cycles(groups, lanes // update_lanes, -(-channels // update_lanes), phases)
 
     choices = [(count, multipliers) for count in lane_choices for multipliers in multiplier_choices]
     choices.sort(key=lambda choice: (choice[0] * choice[1], choice[0]))
