@@ -103,7 +103,7 @@ def largest_shift(values: FloatArray, bits: int, *, lowest: int, highest: int) -
     if np.rint(math.ldexp(peak, shift)) >= 2**bits:
         shift -= 1
     if shift < lowest:
-        needed = bits + lowest - shift
+        needed = int(np.rint(math.ldexp(peak, lowest))).bit_length()
         raise ValueError(f"multiplier_bits must be at least {needed} for its largest multiplier, not {bits}")
     return min(shift, highest)
 

@@ -1,0 +1,109 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lmht.gen.balance_scales import balance_scales
+from lmht.gen.fold_batch_norm import fold_batch_norm
+from lmht.gen.order_inputs import order_inputs
+from lmht.gen.quantize import largest_shift, quantize
+from lmht.model import Network, NetworkConfig, load_dataset
+from lmht.sim.golden import GoldenModel
+
+
+def passes(network, **options):
+    return quantize(balance_scales(order_inputs(fold_batch_norm(network))), name="n", **options)
+
+
+@given(st.floats(1e-12, 1e6), st.integers(1, 24))
+def test_largest_shift_is_the_largest(peak, bits):
+    shift = largest_shift(np.array([peak, peak / 3]), bits, lowest=-200, highest=200)
+    assert np.rint(np.ldexp(peak, shift)) < 2**bits
+    assert np.rint(np.ldexp(peak, shift + 1)) >= 2**bits
+
+
+def test_largest_shift_limits():
+    assert largest_shift(np.array([1e-30]), 12, lowest=0, highest=63) == 63
+    with pytest.raises(ValueError, match=r"^multiplier_bits must be at least 10 .*, not 4$"):
+        largest_shift(np.array([1000.0]), 4, lowest=0, highest=63)
+
+
+def test_integers_follow_the_formulas(make_network):
+    network = make_network(steps=3, levels=2, initial_membrane=0.3)
+    folded = balance_scales(order_inputs(fold_batch_norm(network)))
+    first, last = passes(network, fraction_bits=7, multiplier_bits=11, leak_bits=6).layers
+    neuron = folded.layers[0].neuron
+    scale = folded.layers[0].scale
+    gains = neuron.mixing.sum(axis=1)[:, None, None] * scale / 255 / neuron.theta * 2.0 ** (7 + first.shift)
+    np.testing.assert_array_equal(first.multipliers, np.rint(gains))
+    assert 2**10 <= first.multipliers.max() < 2**11
+    np.testing.assert_array_equal(first.bias, np.rint(folded.layers[0].bias / (scale / 255)))
+    assert first.leak.tolist() == [round(neuron.leak * 64)] * 3
+    assert first.initial_membrane == round(0.3 / neuron.theta * 128)
+    assert (first.input_max_level, first.input_steps, first.steps, first.levels) == (255, 1, 3, 2)
+    assert (last.input_max_level, last.input_steps, last.steps, last.levels) == (2, 3, 1, None)
+    assert (last.multipliers == last.multipliers[:, :1]).all()
+
+
+def test_second_hidden_layer_takes_the_whole_mixing_matrix(make_network):
+    network = make_network(architecture="48-12-9-10", steps=2)
+    folded = balance_scales(fold_batch_norm(network)).layers[1]
+    layer = passes(network).layers[1]
+    gains = folded.neuron.mixing[:, :, None] * folded.scale * 2.0 ** (8 + layer.shift)
+    np.testing.assert_array_equal(layer.multipliers, np.rint(gains))
+
+
+def test_leak_of_one_costs_nothing(make_network):
+    assert passes(make_network(leak=1.0)).layers[0].leak is None
+    assert passes(make_network(leak=0.0)).layers[0].leak.tolist() == [0, 0]
+
+
+def test_identity_mixing(make_network):
+    layer = passes(make_network(architecture="48-12-9-10", mixing="identity")).layers[1]
+    assert (layer.multipliers[0, 1] == 0).all()
+    np.testing.assert_array_equal(layer.multipliers[0, 0], layer.multipliers[1, 1])
+
+
+def test_logits_keep_their_value(make_network):
+    network = make_network(weight_bits=8)
+    integers = passes(network, fraction_bits=14, multiplier_bits=20)
+    images = torch.randint(0, 256, (50, 3, 4, 4), dtype=torch.uint8)
+    with torch.no_grad():
+        expected = network(images)
+    found = GoldenModel(integers).run(images).logits * integers.logit_scale
+    # A membrane at a threshold may fall to either side: one logit in fifty.
+    assert ((found - expected).abs().amax(dim=1) < 1e-3).float().mean() > 0.98
+
+
+def test_wrong_options(make_network):
+    network = make_network()
+    with pytest.raises(ValueError, match=r"^fraction_bits must be between 0 and 24, not 25$"):
+        passes(network, fraction_bits=25)
+    with pytest.raises(ValueError, match=r"^layer 0: multiplier_bits must be at least \d+ .*, not 1$"):
+        passes(network, fraction_bits=24, multiplier_bits=1)
+    folded = fold_batch_norm(network)
+    wild = replace(folded.layers[0], bias=np.full(20, 1e30))
+    with pytest.raises(ValueError, match=r"^layer 0: bias must be between -140737488355328 and"):
+        quantize(replace(folded, layers=(wild, folded.layers[1])), name="n")
+
+
+def test_digits_class_agrees_with_the_float_network():
+    data = load_dataset("digits")
+    torch.manual_seed(0)
+    network = Network(NetworkConfig(architecture="64-48-10", input_shape=(1, 8, 8)))
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-2)
+    for _ in range(25):
+        for indices in torch.randperm(len(data.train_images)).split(128):
+            optimizer.zero_grad()
+            logits = network(data.train_images[indices])
+            torch.nn.functional.cross_entropy(logits, data.train_labels[indices]).backward()
+            optimizer.step()
+    network.eval()
+    with torch.no_grad():
+        expected = network(data.test_images).argmax(dim=1)
+    found = GoldenModel(passes(network)).run(data.test_images).predictions
+    assert (expected == data.test_labels).float().mean() > 0.9
+    assert (found == expected).float().mean() >= 0.99
