@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from lmht.rtl.parameters import DesignParameters
 
@@ -125,6 +126,15 @@ class Manifest(_Record):
     registers: tuple[RegisterRecord, ...]
     source: SourceRecord
     files: dict[str, str]
+
+    @field_validator("files")
+    @classmethod
+    def _files_lie_inside(cls, files: dict[str, str]) -> dict[str, str]:
+        for name in files:
+            path = PurePosixPath(name)
+            if path.is_absolute() or ".." in path.parts:
+                raise ValueError(f"files must lie inside the build, not {name}")
+        return files
 
     def to_json(self) -> bytes:
         """The file's content: equal manifests give equal bytes."""

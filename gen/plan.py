@@ -162,7 +162,7 @@ def _choose_lanes(
     if not isinstance(lanes, int):
         if len(lanes) != len(channels):
             raise ValueError(
-                f"lanes must be one number or {len(channels)}, one for each layer, not {len(lanes)}"
+                f"lanes must be one number or one for each of {len(channels)} layers, not {len(lanes)}"
             )
         for index, count in enumerate(lanes):
             check_range(f"lanes of layer {index}", count, 1, MAX_LANES)

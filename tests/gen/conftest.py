@@ -1,10 +1,13 @@
 """Networks that the compiler's tests share, and one thread, since the tensors are too small to share out."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import settings
 
+from lmht.gen.compile import CompileOptions, compile_network
 from lmht.model import Network, NetworkConfig
+from lmht.sim.random_networks import random_network
 
 # The first use of a tensor operation may take longer than the default deadline on a busy machine.
 settings.register_profile("no-deadline", deadline=None)
@@ -42,3 +45,18 @@ def make_network():
         return network.eval()
 
     return make
+
+
+@pytest.fixture(scope="session")
+def small_network():
+    """A random integer network of 16-12-4 with a leak."""
+    rng = np.random.default_rng(0)
+    return random_network(rng, input_shape=(1, 4, 4), widths=(12, 4), leak=True)
+
+
+@pytest.fixture(scope="session")
+def small_build(small_network, tmp_path_factory):
+    """Folder of a build of that network, with its first layer on two tiles; copy it before changing it."""
+    folder = tmp_path_factory.mktemp("builds") / "small"
+    compile_network(small_network, folder, CompileOptions(name="small", lanes=4, split={0: 2}))
+    return folder

@@ -1,0 +1,159 @@
+import hashlib
+import json
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+from rich.console import Console
+
+from lmht.gen.build import Build
+from lmht.gen.compile import CompileOptions, compile_network
+from lmht.gen.images import read_image
+from lmht.gen.memory_contents import unpack_layers
+from lmht.gen.report import report_table
+from lmht.model import CheckpointError, RunConfig, default_training_config, save_checkpoint
+from lmht.sim.golden import GoldenModel
+
+
+def hashes(folder):
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.fixture
+def run_dir(make_network, tmp_path):
+    network = make_network()
+    run = RunConfig(
+        dataset="digits",
+        network=network.config,
+        training=default_training_config("digits"),
+        finished=True,
+        best_epoch=1,
+        best_accuracy=0.5,
+        test_accuracy=0.25,
+        weights_sha256="0" * 64,
+        history=(),
+    )
+    save_checkpoint(tmp_path / "runs" / "my-run", network.state_dict(), run)
+    return tmp_path / "runs" / "my-run"
+
+
+def test_build_holds_what_the_architecture_says(small_build):
+    assert set(hashes(small_build)) == {
+        "small.v",
+        "lmht_ram.v",
+        "image.bin",
+        "lmht_design.h",
+        "small.core",
+        "manifest.json",
+        "integer_network.json",
+        "integer_network.safetensors",
+        *(
+            f"images/{tile}_{memory}.hex"
+            for tile, memories in (
+                ("layer0_tile0", ("weights", "biases", "multipliers", "constants")),
+                ("layer0_tile1", ("weights", "biases", "multipliers", "constants")),
+                ("layer1_tile0", ("weights", "biases", "multipliers")),
+            )
+            for memory in memories
+        ),
+    }
+    assert "module small(" in (small_build / "small.v").read_text()
+
+
+def test_same_input_gives_the_same_bytes(small_build, small_network, tmp_path):
+    options = CompileOptions(name="small", lanes=4, split={0: 2})
+    compile_network(small_network, tmp_path / "again", options)
+    assert hashes(tmp_path / "again") == hashes(small_build)
+
+
+def test_manifest_has_neither_path_nor_time(small_build):
+    text = (small_build / "manifest.json").read_text()
+    assert str(small_build.parent) not in text
+    assert json.loads(text)["design_hash"] == Build.open(small_build).parameters.design_hash
+
+
+def test_image_holds_the_network(small_build, small_network):
+    build = Build.open(small_build)
+    image = read_image(build.image_file, build.parameters.design_hash)
+    layers = unpack_layers(build.parameters, image.by_name(build.parameters))
+    for found, expected in zip(layers, small_network.layers, strict=True):
+        np.testing.assert_array_equal(found.weights, expected.weights)
+        np.testing.assert_array_equal(found.multipliers, expected.multipliers)
+
+
+def test_run_is_compiled_with_its_record(run_dir, make_network, tmp_path):
+    report = compile_network(run_dir, tmp_path / "build", CompileOptions(lanes=8))
+    build = Build.open(tmp_path / "build")
+    assert report.name == build.parameters.name == "my_run"
+    assert build.source.dataset == "digits"
+    assert build.source.test_accuracy == 0.25
+    assert build.source.network["architecture"] == "48-20-10"
+    images = np.random.default_rng(0).integers(0, 256, (20, 3, 4, 4), dtype=np.uint8)
+    found = GoldenModel(build.network).run(images).logits
+    direct = tmp_path / "direct"
+    compile_network(make_network(), direct, CompileOptions(name="my_run", lanes=8))
+    expected = GoldenModel(Build.open(direct).network).run(images).logits
+    assert found.tolist() == expected.tolist()
+
+
+def test_report(small_network, tmp_path):
+    report = compile_network(small_network, tmp_path / "b", CompileOptions(lanes=4))
+    build = Build.open(tmp_path / "b")
+    memories = [memory for memory in build.manifest.memories if memory.file is not None]
+    assert report.memory_bits == sum(memory.width * memory.depth for memory in memories)
+    assert report.layers == build.manifest.layers
+    assert report.expected_cycles_per_image >= max(
+        layer.expected_integration_cycles for layer in report.layers
+    )
+    console = Console(width=160, record=True)
+    console.print(report_table(report))
+    text = console.export_text()
+    assert "16-12" in text
+    assert "12-4" in text
+
+
+def test_build_replaces_a_build_and_nothing_else(small_network, tmp_path):
+    first = compile_network(small_network, tmp_path / "b", CompileOptions(name="one"))
+    second = compile_network(small_network, tmp_path / "b", CompileOptions(name="two"))
+    assert first.folder == second.folder
+    assert not (tmp_path / "b" / "one.v").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "manifest.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"other is not an earlier build"):
+        compile_network(small_network, other)
+    assert [path.name for path in other.iterdir()] == ["manifest.json"]
+
+
+def test_failed_compile_leaves_the_old_build(small_network, tmp_path, monkeypatch):
+    compile_network(small_network, tmp_path / "b", CompileOptions(name="one"))
+    before = hashes(tmp_path / "b")
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("lmht.gen.write.save_integer_network", fail)
+    with pytest.raises(OSError, match="disk full"):
+        compile_network(small_network, tmp_path / "b", CompileOptions(name="two"))
+    assert hashes(tmp_path / "b") == before
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]
+
+
+def test_wrong_source(tmp_path):
+    with pytest.raises(CheckpointError, match="no such file"):
+        compile_network(tmp_path / "nothing", tmp_path / "b")
+    assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"lanes": 0}, {"lanes": [1, 200]}, {"name": "2x"}, {"fraction_bits": 25}, {"lane": 4}, {"lanes": "16"}],
+)
+def test_wrong_options(options):
+    with pytest.raises(ValidationError):
+        CompileOptions(**options)
