@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from lmht.model import LMHT, Network
+from lmht.model import LMHT, Layer, Network
 
 __all__ = ["FoldedLayer", "FoldedNetwork", "FoldedNeuron", "fold_batch_norm"]
 
@@ -72,7 +75,7 @@ def fold_batch_norm(network: Network) -> FoldedNetwork:
         If a layer was trained without integer weights, or a number is not finite.
     """
     layers = []
-    for index, layer in enumerate(network.layers):
+    for index, layer in enumerate(cast("Iterable[Layer]", network.layers)):
         if layer.linear.weight_bits is None:
             raise ValueError(
                 f"layer {index}: weight_bits must be between 2 and 8, not None: train with integer weights"
@@ -100,7 +103,8 @@ def fold_batch_norm(network: Network) -> FoldedNetwork:
     return FoldedNetwork(input_shape=network.config.input_shape, layers=tuple(layers))
 
 
-def _float64(tensor) -> FloatArray:
+def _float64(tensor: torch.Tensor | None) -> FloatArray:
+    assert tensor is not None, "batch norm keeps running statistics"
     return tensor.detach().cpu().double().numpy()
 
 

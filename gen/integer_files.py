@@ -96,7 +96,7 @@ def load_integer_network(folder: str | Path) -> IntegerNetwork:
 
     layers = []
     for index, numbers in enumerate(record.layers):
-        arrays = {}
+        arrays: dict[str, Any] = {}
         for name in ("weights", "bias", "multipliers", *(["leak"] if numbers.leak else [])):
             key = f"layer{index}.{name}"
             if key not in tensors:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import PurePosixPath
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -20,7 +20,7 @@ __all__ = [
 ]
 
 MANIFEST_FILE = "manifest.json"
-MANIFEST_FORMAT = "lmht-build"
+MANIFEST_FORMAT: Final = "lmht-build"
 
 
 class _Record(BaseModel):
@@ -45,7 +45,7 @@ class RegisterRecord(_Record):
 
     name: str
     address: int
-    access: Literal["ro", "rw", "wo"]
+    access: str = Field(pattern="^(ro|rw|wo)$")
     description: str
     bits: dict[str, int]
 

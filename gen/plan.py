@@ -161,9 +161,8 @@ def _choose_lanes(
 
     if not isinstance(lanes, int):
         if len(lanes) != len(channels):
-            raise ValueError(
-                f"lanes must be one number or one for each of {len(channels)} layers, not {len(lanes)}"
-            )
+            expected = f"one number or one for each of {len(channels)} layers"
+            raise ValueError(f"lanes must be {expected}, not {len(lanes)}")
         for index, count in enumerate(lanes):
             check_range(f"lanes of layer {index}", count, 1, MAX_LANES)
         return list(lanes), max(encoder, *(time(index, count) for index, count in enumerate(lanes)))

@@ -57,6 +57,20 @@ class LayerTrace:
     membranes: torch.Tensor | None
     levels: torch.Tensor | None
 
+    def image(self, number: int) -> LayerTrace:
+        """The values of one image, where those of a batch have shape (…, images, N)."""
+
+        def pick(values: torch.Tensor | None) -> torch.Tensor | None:
+            return None if values is None else values[:, number]
+
+        return LayerTrace(
+            self.accumulators[:, number],
+            self.currents[:, number],
+            pick(self.charged),
+            pick(self.membranes),
+            pick(self.levels),
+        )
+
 
 class GoldenModel:
     """Integer model of a network.
@@ -140,20 +154,7 @@ class GoldenModel:
         traces = []
         for layer in self._layers:
             batch = layer.run(value)
-            traces.append(
-                LayerTrace(
-                    *(
-                        None if values is None else values[:, 0].to(torch.int64)
-                        for values in (
-                            batch.accumulators,
-                            batch.currents,
-                            batch.charged,
-                            batch.membranes,
-                            batch.levels,
-                        )
-                    )
-                )
-            )
+            traces.append(batch.image(0))
             if batch.levels is not None:
                 value = batch.levels
         return traces
