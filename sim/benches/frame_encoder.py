@@ -13,7 +13,7 @@ import cocotb
 from lmht.rtl.events import EventKind
 from lmht.rtl.frame_encoder import FrameEncoder, frame_beat_layout
 from lmht.rtl.parameters import FrameParameters
-from lmht.sim.benches.support import bench_rng, crossed, plant_fault
+from lmht.sim.benches.support import bench_rng, crossed, first_difference, plant_fault
 from lmht.sim.codecs import Event, EventCodec, StructCodec
 from lmht.sim.patterns import always
 from lmht.sim.runner import bench_parameters
@@ -123,14 +123,6 @@ class FrameBench(Bench):
         words = self.sink.take()
         got = [self.codec.unpack(word) for word in words]
         assert got == expected, first_difference(got, expected)
-
-
-def first_difference(got: list[Any], expected: list[Any]) -> str:
-    """One line that says where two lists differ."""
-    for index, (one, other) in enumerate(zip(got, expected, strict=False)):
-        if one != other:
-            return f"word {index} is {one}, expected {other}"
-    return f"{len(got)} words, expected {len(expected)}"
 
 
 @cocotb.test()

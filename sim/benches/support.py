@@ -11,7 +11,7 @@ from typing import Any
 from lmht.sim.patterns import Pattern, pattern
 from lmht.sim.runner import bench_parameters
 
-__all__ = ["CROSSED", "bench_rng", "crossed", "plant_fault"]
+__all__ = ["CROSSED", "bench_rng", "crossed", "first_difference", "plant_fault"]
 
 CROSSED = tuple(itertools.product(("always", "half", "bursts"), ("always", "rarely", "bursts")))
 """Pairs of patterns: when a source offers, when a sink is ready."""
@@ -32,3 +32,11 @@ def plant_fault(dut: Any) -> None:
     """Arm the fault that the test asks for, if the design is a :class:`~lmht.sim.faults.Saboteur`."""
     if hasattr(dut, "fault"):
         dut.fault.value = int(str(bench_parameters().get("fault", 0)))
+
+
+def first_difference(got: list[Any], expected: list[Any]) -> str:
+    """One line that says where two lists differ."""
+    for index, (one, other) in enumerate(zip(got, expected, strict=False)):
+        if one != other:
+            return f"word {index} is {one}, expected {other}"
+    return f"{len(got)} words, expected {len(expected)}"
