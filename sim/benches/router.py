@@ -76,17 +76,12 @@ class RouterBench(Bench):
         parameters = bench_parameters()
         self.layout = EventLayout(**parameters["layout"])  # type: ignore[arg-type]
         self.codec = EventCodec(self.layout)
-        shape = EventRouter(
-            layout=self.layout,
-            sources=int(str(parameters["sources"])),
-            destinations=int(str(parameters["destinations"])),
-        )
-        shape._MustUse__silence = True  # only its parameters are asked for
-        self.routes = [(1 << shape.destinations) - 1] * shape.sources
-        self.sources = [self.add(Source(dut, f"i__{index}", self.codec)) for index in range(shape.sources)]
-        self.sinks = [self.add(Sink(dut, f"o__{index}", self.codec)) for index in range(shape.destinations)]
-        self.pulses = self.add(PulseCounter(dut, "pulses", shape.PULSES))
-        self.errors = self.add(PulseCounter(dut, "errors", shape.ERRORS))
+        sources, destinations = int(str(parameters["sources"])), int(str(parameters["destinations"]))
+        self.routes = [(1 << destinations) - 1] * sources
+        self.sources = [self.add(Source(dut, f"i__{index}", self.codec)) for index in range(sources)]
+        self.sinks = [self.add(Sink(dut, f"o__{index}", self.codec)) for index in range(destinations)]
+        self.pulses = self.add(PulseCounter(dut, "pulses", EventRouter.pulses_layout(sources, destinations)))
+        self.errors = self.add(PulseCounter(dut, "errors", EventRouter.ERRORS))
         dut.load_routes__enable.value = 0
         plant_fault(dut)
 
