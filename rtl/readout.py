@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -45,7 +45,7 @@ class Readout(wiring.Component):
     ``FRAME_END``, or set by one of this component's own errors. A logit whose channel is out of range is
     dropped. Row tokens do not occur in a map of one row and are ignored.
 
-    Latency 2 cycles, one word a cycle.
+    Latency :attr:`LATENCY` cycles, one word a cycle.
 
     Raises
     ------
@@ -53,6 +53,7 @@ class Readout(wiring.Component):
         If `layout` is no link of logits.
     """
 
+    LATENCY = 2
     PULSES = data.StructLayout({"frames": 1, "dropped": 1})
     ERRORS = data.StructLayout({"channels": 1, "count": 1})
 
@@ -108,7 +109,7 @@ class Readout(wiring.Component):
         wins = Signal()
         m.d.comb += [
             miscounted.eq(count != classes),
-            wins.eq((count == 0) | (logit > best) | ((logit == best) & (channel < best_channel))),
+            wins.eq((count == 0) | self._beats(logit, channel, best, best_channel)),
         ]
         with m.If(taken & is_event & in_range):
             m.d.sync += count.eq(Mux(count > classes, count, count + 1))
@@ -134,3 +135,7 @@ class Readout(wiring.Component):
             self.errors.count.eq(taken & is_end & miscounted),
         ]
         return m
+
+    def _beats(self, logit: Value, channel: Value, best: Value, best_channel: Value) -> Value:
+        """The logit takes the place of the best one so far."""
+        return (logit > best) | ((logit == best) & (channel < best_channel))

@@ -138,7 +138,7 @@ class EventRouter(wiring.Component):
     def _arbitrate(
         self, m: Module, destination: int, heads: list, waiting: list[Value], routed: list[Value]
     ) -> tuple[Value, Value]:
-        """Output register of one destination. Returns which heads it takes, and whether they were misaligned."""
+        """Output register of one destination. Returns which heads it takes, and whether they differ."""
         sources = self.sources
         o = self.o[destination]
 

@@ -51,9 +51,10 @@ class SpikeEncoder(wiring.Component):
     ``error``.
 
     Throughput: one event or token a cycle, no gap between vectors; a vector without any takes no cycle while
-    another one is sent, else one. Latency: 4 cycles.
+    another one is sent, else one. Latency: :attr:`LATENCY` cycles.
     """
 
+    LATENCY = 4
     PULSES = data.StructLayout({"events": 1, "stalls": 1})
 
     def __init__(self, *, parameters: TileParameters):

@@ -50,7 +50,6 @@ def test_saboteur_without_a_fault_passes(tmp_path: Path) -> None:
     run(Saboteur(inner=FrameEncoder(frame=frame), nth=5), frame, tmp_path)
 
 
-@pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
 def test_init_wrong_frame() -> None:
     with pytest.raises(TypeError, match=r"^frame must be FrameParameters, not 3$"):
         FrameEncoder(frame=3)  # type: ignore[arg-type]

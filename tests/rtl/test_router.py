@@ -68,7 +68,6 @@ def test_fixed_priority_fails(tmp_path: Path) -> None:
         ("destinations", 17, "^destinations must be between 1 and 16, not 17$"),
     ],
 )
-@pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
 def test_init_wrong_size(name: str, value: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         EventRouter(**{"layout": LAYOUT, "sources": 1, "destinations": 1, name: value})
