@@ -7,21 +7,15 @@ is done, its last input has come and its last output has been taken.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lmht.rtl.parameters import DesignParameters, FrameParameters, TileParameters
+from lmht.gen.encoder_work import EncoderWork
+from lmht.rtl.parameters import DesignParameters, TileParameters
 
-__all__ = [
-    "Estimate",
-    "encoder_cycles",
-    "estimate",
-    "expected_encoder_cycles",
-    "integration_cycles",
-    "update_cycles",
-]
+__all__ = ["Estimate", "estimate", "integration_cycles", "update_cycles"]
 
 TOKEN_CYCLES = 1
 # Reading an accumulator row out of its bank; its update hides it, unless it is shorter.
@@ -54,45 +48,6 @@ def update_cycles(groups: int, slots: int, rows: int, phases: int) -> int:
     """
     full = max(slots * phases, FETCH_CYCLES)
     return (groups - 1) * full + max((rows - (groups - 1) * slots) * phases, FETCH_CYCLES)
-
-
-def expected_encoder_cycles(frame: FrameParameters, events: float) -> float:
-    """Expected cycles of the frame encoder if the events are spread evenly over the frame."""
-    zero = 1 - min(1.0, events / frame.frame_bytes)
-    silent = sum(zero**length for length, ends_row in _segments(frame) if not ends_row)
-    return events + frame.height + silent
-
-
-def _segments(frame: FrameParameters) -> list[tuple[int, bool]]:
-    """What each beat holds of one row: number of bytes, and whether the row ends there."""
-    row = frame.width * frame.channels
-    starts = np.union1d(
-        np.arange(0, frame.frame_bytes, frame.bytes_per_beat), np.arange(0, frame.frame_bytes, row)
-    )
-    ends = np.append(starts[1:], frame.frame_bytes)
-    return [(int(end - start), bool(end % row == 0)) for start, end in zip(starts, ends, strict=True)]
-
-
-def encoder_cycles(frame: FrameParameters, images: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Cycles the frame encoder needs for each image if nothing stops it.
-
-    What a beat holds of one row takes a cycle for each byte that is not 0, one for the token if the row ends
-    there, and one if there is neither.
-
-    Parameters
-    ----------
-    images : numpy.ndarray of uint8, shape (images, C, H, W)
-
-    Returns
-    -------
-    numpy.ndarray of int64, shape (images,)
-    """
-    flat = images.transpose(0, 2, 3, 1).reshape(len(images), -1)
-    segments = _segments(frame)
-    starts = np.cumsum([0] + [length for length, _ in segments[:-1]])
-    tokens = np.array([ends_row for _, ends_row in segments], dtype=np.int64)
-    bytes_sent = np.add.reduceat((flat != 0).astype(np.int64), starts, axis=1)
-    return np.maximum(bytes_sent + tokens, 1).sum(axis=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +103,7 @@ class _TileState:
         self.updated = (self.updated[0], held)
 
 
-def estimate(design: DesignParameters, encoder: NDArray[np.integer], events: NDArray[np.integer]) -> Estimate:
+def estimate(design: DesignParameters, encoder: EncoderWork, events: NDArray[np.integer]) -> Estimate:
     """Follow a sequence of frames through the design, one directly behind the other.
 
     Two banks of accumulators let a tile integrate frame f once the update of frame f-2 is done.
@@ -156,8 +111,8 @@ def estimate(design: DesignParameters, encoder: NDArray[np.integer], events: NDA
     Parameters
     ----------
     design : DesignParameters
-    encoder : numpy.ndarray, shape (frames,)
-        Cycles of the frame encoder, from :func:`encoder_cycles`.
+    encoder : EncoderWork
+        Of every frame, from :func:`~lmht.gen.encoder_work.measure_encoder`.
     events : numpy.ndarray, shape (frames, layers)
         Events into each layer.
 
@@ -169,49 +124,80 @@ def estimate(design: DesignParameters, encoder: NDArray[np.integer], events: NDA
     if events.shape != (len(encoder), len(design.layers)) or len(encoder) == 0:
         wanted = (max(1, len(encoder)), len(design.layers))
         raise ValueError(f"events must have shape {wanted}, not {events.shape}")
-    tiles = {tile.name: _TileState() for tile in design.tiles}
-    encoder_free = readout_free = 0.0
-    finish = np.empty(len(encoder))
-    # The classifier sends every logit.
-    logits = design.classes
-    for frame in range(len(encoder)):
-        first, last = encoder_free, encoder_free + float(encoder[frame])
-        senders: list[TileParameters] = []
-        for index, layer in enumerate(design.layers):
-            count = float(events[frame, index])
-            sent = float(events[frame, index + 1]) if index + 1 < len(design.layers) else float(logits)
-            taken = 0.0
-            outputs = []
-            for tile in layer:
-                state = tiles[tile.name]
-                begin = max(first + LINK_LATENCY_CYCLES, state.integrated, state.updated[0])
-                end = max(
-                    begin + integration_cycles(count, tile.groups),
-                    last + LINK_LATENCY_CYCLES + tile.groups,
-                )
-                taken = max(taken, end - LINK_LATENCY_CYCLES - LINK_WORDS * tile.groups)
-                state.integrated = end
-                update_begin = max(end + CLOSE_LATENCY_CYCLES, state.updated[1])
-                update_end = update_begin + _update_cycles(tile)
-                state.updated = (state.updated[1], update_end)
-                share = sent * tile.channels / tile.layer_channels
-                encoder_begin = max(update_begin + UPDATE_LATENCY_CYCLES, state.encoded)
-                encoder_end = max(encoder_begin + share + TOKEN_CYCLES, update_end + UPDATE_LATENCY_CYCLES)
-                state.hold(encoder_end)
-                outputs.append((encoder_begin, encoder_end))
-            # The source is held up until its words have been taken.
-            if senders:
-                for sender in senders:
-                    tiles[sender.name].hold(taken)
+    pipeline = _Pipeline(design)
+    finish = [
+        pipeline.pass_frame(*work)
+        for work in zip(
+            encoder.cycles.tolist(),
+            encoder.lead.tolist(),
+            encoder.tail.tolist(),
+            events.tolist(),
+            strict=True,
+        )
+    ]
+    return Estimate(np.array(finish), _average_work(design, encoder, events))
+
+
+@dataclass(frozen=True)
+class _Flow:
+    """When the words of one frame come over a link: the first event, the last one, and the token."""
+
+    first: float
+    last: float
+    token: float
+
+
+class _Pipeline:
+    """The state of a design between two frames."""
+
+    def __init__(self, design: DesignParameters) -> None:
+        self._design = design
+        self._tiles = {tile.name: _TileState() for tile in design.tiles}
+        self._encoder_free = self._readout_free = 0.0
+
+    def pass_frame(self, cycles: int, lead: int, tail: int, events: list[int]) -> float:
+        """Send one frame through all stages; the cycle in which its result leaves."""
+        # The classifier sends every logit.
+        sent = [*events[1:], self._design.classes]
+        flow = _Flow(
+            self._encoder_free + lead, self._encoder_free + cycles - tail, self._encoder_free + cycles
+        )
+        for index, layer in enumerate(self._design.layers):
+            accepted = max(self._integrate(tile, flow, events[index]) for tile in layer)
+            # The source is held up until its last event has been taken.
+            if index == 0:
+                flow = replace(flow, token=max(flow.token, accepted + tail))
+                self._encoder_free = flow.token
             else:
-                encoder_free = max(last, taken)
-            first = min(begin for begin, _ in outputs)
+                for sender in self._design.layers[index - 1]:
+                    self._tiles[sender.name].hold(accepted)
+            flows = [self._update(tile, flow, sent[index]) for tile in layer]
+            first = min(part.first for part in flows)
             # One word a cycle where slices merge again.
-            last = max(max(end for _, end in outputs), first + sent)
-            senders = list(layer)
-        readout_free = max(last, max(first, readout_free) + logits) + LINK_LATENCY_CYCLES
-        finish[frame] = readout_free
-    return Estimate(finish, _average_work(design, encoder, events))
+            last = max(*(part.last for part in flows), first + sent[index])
+            flow = _Flow(first, last, last)
+        self._readout_free = max(flow.token, flow.first + sent[-1], self._readout_free + sent[-1])
+        return self._readout_free + LINK_LATENCY_CYCLES
+
+    def _integrate(self, tile: TileParameters, flow: _Flow, count: int) -> float:
+        """Integrate the events; the cycle in which the source is rid of the last one."""
+        state = self._tiles[tile.name]
+        begin = max(flow.first + LINK_LATENCY_CYCLES, state.integrated, state.updated[0])
+        state.integrated = max(begin + count * tile.groups, flow.last + LINK_LATENCY_CYCLES + tile.groups)
+        return state.integrated - LINK_LATENCY_CYCLES - LINK_WORDS * tile.groups
+
+    def _update(self, tile: TileParameters, flow: _Flow, sent: int) -> _Flow:
+        """Close the frame, update the neurons and send their spikes."""
+        state = self._tiles[tile.name]
+        state.integrated = max(state.integrated, flow.token + LINK_LATENCY_CYCLES) + TOKEN_CYCLES
+        begin = max(state.integrated + CLOSE_LATENCY_CYCLES, state.updated[1])
+        end = begin + _update_cycles(tile)
+        state.updated = (state.updated[1], end)
+        share = sent * tile.channels / tile.layer_channels
+        first = max(begin + UPDATE_LATENCY_CYCLES, state.encoded)
+        last = max(first + share + TOKEN_CYCLES, end + UPDATE_LATENCY_CYCLES)
+        state.hold(last)
+        return _Flow(first, last, last)
 
 
 def _update_cycles(tile: TileParameters) -> int:
@@ -219,10 +205,10 @@ def _update_cycles(tile: TileParameters) -> int:
 
 
 def _average_work(
-    design: DesignParameters, encoder: NDArray[np.integer], events: NDArray[np.integer]
+    design: DesignParameters, encoder: EncoderWork, events: NDArray[np.integer]
 ) -> dict[str, float]:
     means = [float(value) for value in events.mean(axis=0)]
-    work = {"frame_encoder": float(encoder.mean())}
+    work = {"frame_encoder": float(encoder.cycles.mean())}
     for index, layer in enumerate(design.layers):
         for tile in layer:
             work[tile.name] = integration_cycles(means[index], tile.groups)

@@ -7,7 +7,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lmht.gen.estimate import expected_encoder_cycles, integration_cycles, update_cycles
+from lmht.gen.encoder_work import expected_encoder_cycles
+from lmht.gen.estimate import integration_cycles, update_cycles
 from lmht.gen.integer import IntegerNetwork
 from lmht.rtl.checks import check_range
 from lmht.rtl.parameters import DesignParameters, FrameParameters, NeuronParameters, TileParameters

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table
 
-from lmht.gen.estimate import Estimate, estimate, expected_encoder_cycles, integration_cycles
+from lmht.gen.encoder_work import EncoderWork, expected_encoder_cycles
+from lmht.gen.estimate import Estimate, estimate, integration_cycles
 from lmht.gen.manifest import LayerRecord
 from lmht.rtl.parameters import DesignParameters, TileParameters
 
@@ -53,8 +54,9 @@ class CompileReport:
 def expect(design: DesignParameters, events: Sequence[float]) -> Estimate:
     """Estimate for frames that all have the expected number of events."""
     frames = np.tile(np.rint(np.asarray(events)).astype(np.int64), (_STEADY_FRAMES, 1))
-    encoder = np.full(_STEADY_FRAMES, round(expected_encoder_cycles(design.frame, events[0])))
-    return estimate(design, encoder, frames)
+    cycles = np.full(_STEADY_FRAMES, round(expected_encoder_cycles(design.frame, events[0])), dtype=np.int64)
+    nothing = np.zeros_like(cycles)
+    return estimate(design, EncoderWork(cycles, nothing, nothing), frames)
 
 
 def report_layers(design: DesignParameters, events: Sequence[float]) -> tuple[LayerRecord, ...]:

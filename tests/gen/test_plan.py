@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from lmht.gen.choose_widths import choose_widths
-from lmht.gen.estimate import expected_encoder_cycles, integration_cycles, update_cycles
+from lmht.gen.encoder_work import expected_encoder_cycles
+from lmht.gen.estimate import integration_cycles, update_cycles
 from lmht.gen.plan import PlanOptions, expected_events, plan
 from lmht.sim.random_networks import random_network
 
