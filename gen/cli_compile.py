@@ -1,0 +1,92 @@
+"""``lmht compile``: a run folder in, Verilog and memory images out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lmht.gen.cli_options import DataDir, make_console, measure_densities, parse_lanes, parse_split
+
+if TYPE_CHECKING:
+    from lmht.gen.compile import CompileOptions
+
+__all__ = ["compile_run"]
+
+_MEASURED_IMAGES = 2000
+
+
+def compile_run(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder that `lmht train` wrote.")],
+    out: Annotated[Path, typer.Option(help="Folder of the build; an earlier build there is replaced.")],
+    lanes: Annotated[
+        str, typer.Option(help="Synapse lanes: N for the slowest layer (the others follow), or N,N,... each.")
+    ] = "16",
+    split: Annotated[
+        list[str] | None, typer.Option(metavar="LAYER:TILES", help="Cut a layer into tiles; may be repeated.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the top module.  [default: the run's]")] = None,
+    fraction_bits: Annotated[int, typer.Option(help="Fraction bits of the membrane, 0 to 24.")] = 8,
+    multiplier_bits: Annotated[int, typer.Option(help="Bits of the mixing multipliers, 1 to 24.")] = 12,
+    leak_bits: Annotated[int, typer.Option(help="Fraction bits of the leak, 1 to 16.")] = 8,
+    bytes_per_beat: Annotated[int, typer.Option(help="Pixels per input beat: 1, 2, 4, 8 or 16.")] = 8,
+    update_lanes: Annotated[
+        int | None, typer.Option(help="Neurons updated at a time.  [default: as needed]")
+    ] = None,
+    mix_multipliers: Annotated[
+        int | None, typer.Option(help="Multipliers per update lane.  [default: as needed]")
+    ] = None,
+    data_dir: DataDir = None,
+    pixel_density: Annotated[
+        float | None, typer.Option(help="Part of the pixels that are not 0.  [default: measured]")
+    ] = None,
+    spike_density: Annotated[
+        float | None, typer.Option(help="Part of the hidden neurons that spike.  [default: measured]")
+    ] = None,
+) -> None:
+    """Turn a trained network into Verilog, memory images, a C header and a manifest.
+
+    Prints every layer with its widths in bits, memories, and the cycles expected for an image. The expectation and
+    the sizes of the less busy layers follow from how many pixels and neurons send events; this is measured on
+    training images where the data set is at hand, and 20 % and 35 % otherwise.
+
+    \b
+    Examples:
+      lmht compile runs/mnist --lanes 16 --out build/mnist
+      lmht compile runs/mnist --lanes 16,4 --split 0:3 --out build/mnist-three-tiles
+    """
+    from lmht.gen.compile import CompileOptions, compile_network
+    from lmht.gen.report import report_table
+
+    options = CompileOptions(
+        name=name,
+        lanes=parse_lanes(lanes),
+        split=parse_split(split or ()),
+        fraction_bits=fraction_bits,
+        multiplier_bits=multiplier_bits,
+        leak_bits=leak_bits,
+        bytes_per_beat=bytes_per_beat,
+        update_lanes=update_lanes,
+        mix_multipliers=mix_multipliers,
+        pixel_density=pixel_density,
+        spike_density=spike_density,
+    )
+    report = compile_network(run, out, _with_densities(options, run, data_dir))
+    make_console().print(report_table(report))
+
+
+def _with_densities(options: CompileOptions, run: Path, data_dir: Path | None) -> CompileOptions:
+    """The options with densities measured on training images, where they are not given and the images are at hand."""
+    if options.pixel_density is not None and options.spike_density is not None:
+        return options
+    from lmht.model import load_checkpoint, load_dataset
+
+    network, record = load_checkpoint(run)
+    if data_dir is None and record.dataset != "digits":
+        return options
+    images = load_dataset(record.dataset, data_dir).train_images[:_MEASURED_IMAGES]
+    pixels, spikes = measure_densities(network, images)
+    given = {"pixel_density": options.pixel_density, "spike_density": options.spike_density}
+    measured = {"pixel_density": pixels, "spike_density": spikes}
+    return options.model_copy(update={key: measured[key] for key, value in given.items() if value is None})

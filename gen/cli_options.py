@@ -1,0 +1,150 @@
+"""Options that several commands share, and how their text is read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from torch import Tensor
+
+    from lmht.gen.build import Build
+    from lmht.model import Dataset, Network
+
+__all__ = [
+    "BuildFolder",
+    "DataDir",
+    "DataName",
+    "EngineName",
+    "MixingName",
+    "load_build_data",
+    "make_console",
+    "measure_densities",
+    "parse_image_count",
+    "parse_lanes",
+    "parse_leak",
+    "parse_split",
+]
+
+BuildFolder = Annotated[Path, typer.Argument(metavar="BUILD", help="Folder that `lmht compile` wrote.")]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="LMHT_DATA",
+        help="Folder of the IDX files (plain or .gz), or with a subfolder of the data set's name.",
+    ),
+]
+
+
+class DataName(StrEnum):
+    """Data sets, as in :func:`lmht.model.load_dataset`."""
+
+    digits = "digits"
+    mnist = "mnist"
+    fashion_mnist = "fashion-mnist"
+
+
+class EngineName(StrEnum):
+    """Engines of :func:`lmht.sim.verify.verify`."""
+
+    harness = "harness"
+    cocotb = "cocotb"
+
+
+class MixingName(StrEnum):
+    """Temporal mixing, as in :class:`lmht.model.NetworkConfig`."""
+
+    learned = "learned"
+    identity = "identity"
+    uniform = "uniform"
+
+
+def parse_lanes(text: str) -> int | tuple[int, ...]:
+    """``16`` for the slowest layer, ``16,4`` for every layer."""
+    numbers = tuple(_number("lanes", part) for part in text.split(","))
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
+def parse_split(texts: Sequence[str]) -> dict[int, int]:
+    """``["0:3", "1:2"]`` or ``["0:3,1:2"]``: layer to number of tiles."""
+    split: dict[int, int] = {}
+    for part in ",".join(texts).split(",") if texts else ():
+        layer, colon, tiles = part.partition(":")
+        if not colon:
+            raise ValueError(f"split must be LAYER:TILES, such as 0:3, not {part!r}")
+        index = _number("layer in split", layer)
+        if index in split:
+            raise ValueError(f"split must name every layer once, not layer {index} again")
+        split[index] = _number("tiles in split", tiles)
+    return split
+
+
+def parse_leak(text: str) -> str | float:
+    """``learned`` or a number."""
+    if text == "learned":
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"leak must be 'learned' or a number from 0 to 1.5, not {text!r}") from None
+
+
+def parse_image_count(text: str, available: int, dataset: str) -> int:
+    """``all`` or a number of test images."""
+    if text == "all":
+        return available
+    count = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
+    if not 1 <= count <= available:
+        raise ValueError(
+            f"images must be 'all' or 1 to {available}, the test images of {dataset}, not {text!r}"
+        )
+    return count
+
+
+def _number(name: str, text: str) -> int:
+    if not (text.isascii() and text.strip().isdigit() and len(text) < 10):
+        raise ValueError(f"{name} must be a whole number, not {text!r}")
+    return int(text)
+
+
+def load_build_data(build: Build, data_dir: Path | None) -> Dataset:
+    """The data set that the network of a build was trained on.
+
+    Raises
+    ------
+    ValueError
+        If the build does not know it, or its files are missing or damaged.
+    """
+    from lmht.model import load_dataset
+
+    name = build.source.dataset
+    if name is None:
+        raise ValueError(
+            f"{build.folder}: compiled from a network without a training run: its data set is unknown"
+        )
+    return load_dataset(name, data_dir)
+
+
+def measure_densities(network: Network, images: Tensor) -> tuple[float, float | None]:
+    """Parts of the pixels and of the hidden neurons, 0 to 1, that send an event for these images.
+
+    The second is None for a network without a hidden layer.
+    """
+    pixels = float((images != 0).double().mean())
+    spiking = [(levels > 0).any(dim=0).double() for levels in network.spike_levels(images)]
+    if not spiking:
+        return pixels, None
+    return pixels, float(sum(layer.sum() for layer in spiking) / sum(layer.numel() for layer in spiking))
+
+
+def make_console() -> Console:
+    """Standard output for tables: as wide as the terminal, or wide enough for all of them in a file."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=130)
