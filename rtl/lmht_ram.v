@@ -2,7 +2,8 @@
 // by one that picks SRAM macros by WIDTH and DEPTH.
 //
 // A read takes 1 cycle, or 2 with OUTPUT_REGISTER; read_enable = 0 freezes the whole read pipeline. Reading a row in the cycle
-// in which it is written gives the old or the new value (designs do not depend on it). INIT_FILE, if set, is read by $readmemh.
+// in which it is written gives the old or the new value (designs do not depend on it, and
+// no_rw_check spares Yosys the logic to decide). INIT_FILE, if set, is read by $readmemh.
 //
 // A deep memory is stored in columns as wide as an 18 Kbit block RAM is at that depth. Otherwise synthesis stacks blocks
 // on top of each other and puts a multiplexer behind their outputs, which are slow enough without.
@@ -32,7 +33,7 @@ module lmht_ram #(
         for (c = 0; c < COLUMNS; c = c + 1) begin : g_column
             localparam LOW = c * COLUMN;
             localparam BITS = LOW + COLUMN > WIDTH ? WIDTH - LOW : COLUMN;
-            reg [BITS-1:0] rows [0:DEPTH-1];
+            (* no_rw_check *) reg [BITS-1:0] rows [0:DEPTH-1];
             if (INIT_FILE != "") begin : g_init
                 initial $readmemh(INIT_FILE, rows);
             end

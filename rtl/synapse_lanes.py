@@ -15,8 +15,11 @@ from lmht.rtl.ports import LoadSignature
 __all__ = ["SynapseLanes", "accumulator_row_layout"]
 
 READ_CYCLES = 2
-"""Cycles from an operation to its weights and accumulators, both through registered memories."""
-SETTLE_CYCLES = READ_CYCLES + 3
+"""Cycles a read takes, through the registered output of its memory."""
+WEIGHT_CYCLES = READ_CYCLES + 1
+"""Cycles from an operation to its weights at the multipliers: block RAMs lie far from them, and one more register
+shares the way. The accumulators are read as much later."""
+SETTLE_CYCLES = WEIGHT_CYCLES + 3
 """Cycles after an operation from which a read of its accumulator row sees the result."""
 
 
@@ -77,24 +80,26 @@ class SynapseLanes(wiring.Component):
         weights.connect_load(m, self.load_weights)
         m.d.comb += weights.read_row.eq(self.operation.weight_row)
 
-        # Cycle 0: operation. Cycle 2: memories have answered. Cycle 3: product and operand. Cycle 4: sum, to be written.
-        # Forwarding looks back two cycles further.
-        valid = [self.operation_valid]
+        # Counted from the read of the accumulators. Cycle 2: they and the weights are there. Cycle 3: product and
+        # operand. Cycle 4: sum, to be written. Forwarding looks back two cycles further.
+        late = WEIGHT_CYCLES - READ_CYCLES
+        valid = [delay(m, self.operation_valid, late, name="valid_late", reset_less=False)]
         target = Signal(data.StructLayout({"bank": 1, "first": 1, "group": range(parameters.groups)}))
         m.d.comb += [
             target.bank.eq(self.operation.bank),
             target.first.eq(self.operation.first),
             target.group.eq(self.operation.group),
         ]
-        where = [target]
-        for cycle in range(1, SETTLE_CYCLES + 2 if self._possible(4) else SETTLE_CYCLES):
+        where = [delay(m, target, late, name="target_late")]
+        for cycle in range(1, READ_CYCLES + (5 if self._possible(4) else 3)):
             valid.append(delay(m, valid[-1], 1, name=f"valid_{cycle}", reset_less=False))
             where.append(delay(m, where[-1], 1, name=f"target_{cycle}"))
-        levels = delay(m, self.operation.levels, READ_CYCLES, name="levels")
+        levels = delay(m, self.operation.levels, WEIGHT_CYCLES, name="levels")
+        weight_row = delay(m, weights.read_data, late, name="weight_row")
 
         product_row = Signal(row_layout, reset_less=True)
         for lane in range(parameters.lanes):
-            weight = weights.read_data.word_select(lane, parameters.weight_bits).as_signed()
+            weight = weight_row.word_select(lane, parameters.weight_bits).as_signed()
             for step in range(parameters.neuron.input_steps):
                 m.d.sync += product_row[lane][step].eq(weight * levels[step])
 
@@ -109,7 +114,7 @@ class SynapseLanes(wiring.Component):
             owned = Signal(name=f"owned_{bank}")
             m.d.comb += [
                 owned.eq(self.reading & (self.read_bank == bank)),
-                ram.read_row.eq(Mux(owned, self.read_group, self.operation.group)),
+                ram.read_row.eq(Mux(owned, self.read_group, where[0].group)),
                 # An integrating bank's read pipeline runs freely, a bank in its update holds its row.
                 ram.read_enable.eq(Mux(owned, self.read_enable, 1)),
                 ram.write_enable.eq(valid[4] & (where[4].bank == bank)),

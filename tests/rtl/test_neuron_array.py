@@ -1,0 +1,203 @@
+"""Neuron array: levels against NUMERICS.md, and Lemma 4.1 and Theorem 4.2 (MODEL.md) on the hardware itself."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lmht.gen.choose_widths import choose_widths
+from lmht.gen.integer import IntegerLayer, IntegerNetwork
+from lmht.gen.memory_contents import pack_memories
+from lmht.gen.plan import PlanOptions, plan
+from lmht.rtl.fire import Fire
+from lmht.rtl.memory import memory_source
+from lmht.rtl.neuron_array import NeuronArray
+from lmht.rtl.verilog import emit_verilog
+from lmht.sim.random_networks import random_layer
+from lmht.sim.runner import BenchFailure, run_cocotb
+
+SEED = 4102
+FRACTION_BITS = 4
+THETA = 1 << FRACTION_BITS
+
+
+def run(
+    tmp_path: Path, layer: IntegerLayer, sums: np.ndarray, *, name: str = "array", ready: str = "always", **options: Any
+) -> np.ndarray:
+    """Levels that the hardware of `layer` emits for accumulators `sums`, shape (frames, T, N)."""
+    rng = np.random.default_rng(SEED)
+    steps = layer.input_steps
+    # The layer under test stands between an image and a classifier; neither of them is built.
+    before = random_layer(rng, inputs=1, neurons=layer.inputs, steps=steps, levels=layer.input_max_level)
+    after = random_layer(
+        rng,
+        inputs=layer.neurons,
+        neurons=2,
+        steps=1,
+        levels=None,
+        input_steps=layer.steps,
+        input_max_level=layer.levels or 1,
+    )
+    source = IntegerNetwork(name="array", input_shape=(1, 1, 1), layers=(before, layer, after))
+    design = plan(source, choose_widths(source), name="array", events=[1, 1, 1], options=PlanOptions(**options))
+    tile = design.layers[1][0]
+    # The sums come from the test, not from weights: widen what the weights would need.
+    widest = int(np.abs(sums).max()).bit_length() + 2
+    tile = replace(
+        tile,
+        neuron=replace(
+            tile.neuron,
+            accumulator_bits=max(tile.neuron.accumulator_bits, widest),
+            mix_bits=tile.neuron.mix_bits + widest,
+            current_bits=tile.neuron.current_bits + widest,
+            membrane_bits=tile.neuron.membrane_bits + widest,
+        ),
+    )
+    contents = pack_memories(replace(design, layers=(design.layers[0], (tile,), design.layers[2])), source)
+    folder = tmp_path / name
+    folder.mkdir()
+    np.savez(
+        folder / "data.npz",
+        sums=sums,
+        weights=layer.weights,
+        bias=layer.bias,
+        multipliers=layer.multipliers,
+        leak=np.zeros(0) if layer.leak is None else layer.leak,
+        initial_membrane=layer.initial_membrane,
+        **{f"memory_{memory}": contents[f"{tile.name}_{memory}"] for memory in tile.memories},
+    )
+    run_cocotb(
+        [emit_verilog(NeuronArray(parameters=tile), "neuron_array"), memory_source()],
+        "neuron_array",
+        "lmht.sim.benches.neuron_array",
+        parameters={
+            "tile": asdict(tile),
+            "data": str(folder / "data.npz"),
+            "result": str(folder / "levels.npz"),
+            "idle": "often",
+            "ready": ready,
+        },
+        folder=folder,
+        seed=SEED,
+    )
+    return np.load(folder / "levels.npz")["levels"]
+
+
+def plain_layer(steps: int, levels: int, neurons: int, initial_membrane: int) -> IntegerLayer:
+    """M-HT without leak or bias whose currents are its accumulators: ``Ω`` is the identity."""
+    gain_bits = 8
+    multipliers = np.zeros((steps, steps, neurons), dtype=np.int64)
+    multipliers[range(steps), range(steps)] = 1 << gain_bits
+    return IntegerLayer(
+        weights=np.ones((neurons, 1), dtype=np.int64),
+        bias=np.zeros(neurons, dtype=np.int64),
+        multipliers=multipliers,
+        shift=gain_bits,
+        levels=levels,
+        fraction_bits=FRACTION_BITS,
+        initial_membrane=initial_membrane,
+        input_max_level=1,
+    )
+
+
+@pytest.mark.parametrize(
+    ("steps", "levels", "options"),
+    [
+        (2, 2, {}),
+        (3, 5, {"update_lanes": 4, "mix_multipliers": 6}),
+        (4, 15, {"mix_multipliers": 2}),
+        (8, 1, {"update_lanes": 2}),
+    ],
+)
+@pytest.mark.parametrize("leak", [False, True])
+def test_levels(steps: int, levels: int, options: dict, leak: bool, tmp_path: Path) -> None:
+    rng = np.random.default_rng(SEED)
+    layer = random_layer(
+        rng,
+        inputs=30,
+        neurons=10,
+        steps=steps,
+        levels=levels,
+        input_steps=2,
+        input_max_level=3,
+        leak=leak,
+        weight_bits=8,
+    )
+    # A stand-in for the sums of a hidden layer: as large as the weights allow.
+    reach = int(np.abs(layer.weights).sum(axis=1).max()) * layer.input_max_level
+    sums = rng.integers(-reach, reach, (12, 2, layer.neurons), endpoint=True)
+    sums[3] = 0
+    run(tmp_path, layer, sums, ready="half", lanes=[1, 4, 2], **options)
+
+
+@pytest.mark.parametrize("levels", [2, 3, 4])
+def test_lemma_4_1(levels: int, tmp_path: Path) -> None:
+    """For ``0 <= v < θ`` a step of M-HT emits as many spikes as L steps of IF with ``I / L`` each, whatever ``I``.
+
+    The second step checks the membrane that the first one left, wherever that keeps the condition.
+    """
+    rng = np.random.default_rng(SEED + levels)
+    neurons, frames = 16, 25
+    for start in (0, int(rng.integers(1, THETA))):
+        # Multiples of L, from well below 0 to well above L θ.
+        currents = levels * rng.integers(-THETA, 2 * THETA, (frames, 2, neurons))
+        charged = start + currents[:, 0]
+        left = charged - THETA * np.clip(charged // THETA, 0, levels)
+        inside = (left >= 0) & (left < THETA)
+        assert inside.any()
+        assert not inside.all()
+
+        m_ht = run(tmp_path, plain_layer(2, levels, neurons, start), currents, name=f"m_ht_{start}", lanes=[1, 8, 2])
+        fed = np.repeat(currents // levels, levels, axis=1)
+        spikes = run(tmp_path, plain_layer(2 * levels, 1, neurons, start), fed, name=f"if_{start}", lanes=[1, 8, 2])
+        windows = spikes.reshape(frames, 2, levels, neurons).sum(axis=2)
+        assert np.array_equal(m_ht[:, 0], windows[:, 0])
+        assert np.array_equal(m_ht[:, 1][inside], windows[:, 1][inside])
+        assert set(np.unique(m_ht)) == set(range(levels + 1))
+
+
+def test_theorem_4_2_on_windows(tmp_path: Path) -> None:
+    """T windows of M-HT emit what L T steps of IF emit that are fed uniformly inside each window (``v[-1] = 0``)."""
+    rng = np.random.default_rng(SEED)
+    levels, steps, neurons = 2, 4, 16
+    currents = levels * rng.integers(0, 2 * THETA, (25, steps, neurons))
+    m_ht = run(tmp_path, plain_layer(steps, levels, neurons, 0), currents, name="m_ht", lanes=[1, 8, 2])
+    fed = np.repeat(currents // levels, levels, axis=1)
+    spikes = run(tmp_path, plain_layer(levels * steps, 1, neurons, 0), fed, name="if", lanes=[1, 8, 2])
+    assert np.array_equal(m_ht, spikes.reshape(len(spikes), steps, levels, neurons).sum(axis=2))
+    assert set(np.unique(m_ht)) == {0, 1, 2}
+
+
+@pytest.mark.parametrize(("levels", "steps"), [(2, 2), (4, 2), (3, 4)])
+def test_theorem_4_2_equals_qcfs(levels: int, steps: int, tmp_path: Path) -> None:
+    """With a uniform current and ``v[-1] = θ/2`` the spike total is QCFS with ``Q = L T`` levels."""
+    rng = np.random.default_rng(SEED)
+    neurons, quanta = 16, levels * steps
+    current = rng.integers(-levels * THETA, 2 * levels * THETA, (25, 1, neurons))
+    found = run(
+        tmp_path,
+        plain_layer(steps, levels, neurons, THETA // 2),
+        np.repeat(current, steps, axis=1),
+        lanes=[1, 8, 2],
+    )
+    # a / θ * Q = clamp(floor(z Q / θ + 1/2), 0, Q) with z the mean current of an IF step, current / L.
+    total = np.clip((2 * current[:, 0] * steps + THETA) // (2 * THETA), 0, quanta)
+    assert np.array_equal(found.sum(axis=1), total)
+
+
+def test_a_wrong_clamp_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = Fire.__init__
+
+    def one_level_less(self: Fire, *, neuron: Any) -> None:
+        original(self, neuron=neuron)
+        self.neuron = replace(neuron, levels=neuron.levels - 1)
+
+    monkeypatch.setattr(Fire, "__init__", one_level_less)
+    layer = plain_layer(2, 3, 4, 0)
+    sums = np.full((3, 2, 4), 10 * THETA)
+    with pytest.raises(BenchFailure, match="expected level 3, found 2"):
+        run(tmp_path, layer, sums, lanes=[1, 4, 2])
