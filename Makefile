@@ -1,0 +1,57 @@
+# make help    what there is
+# PYTHON, BUILD and DATA may be given: make bench BUILD=build/mnist DATA=path/to/data
+
+PYTHON ?= python3
+BUILD ?= build/demo/design
+DATA ?=
+VENV := .venv
+RUN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+ifneq ($(DATA),)
+export LMHT_DATA := $(DATA)
+endif
+
+.NOTPARALLEL:
+.PHONY: help .venv demo test lint bench clean
+
+help:
+	@echo "make .venv   environment with exactly the versions of requirements.lock"
+	@echo "make demo    train, compile, verify and picture the bundled handwritten digits (two minutes)"
+	@echo "make test    all tests; DATA=DIR adds those on MNIST"
+	@echo "make lint    format, lint, and types of a regular install"
+	@echo "make bench   figures of a build: BUILD=build/mnist, DATA=DIR; the demo's by default"
+	@echo "make clean   remove builds and caches, not runs and not .venv"
+
+.venv: $(READY)
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: Python 3.11 or newer is needed; name one: make PYTHON=python3.12" >&2; exit 1; }
+	@for tool in g++ make perl; do command -v $$tool >/dev/null || \
+	  { echo "error: $$tool is not on PATH; Verilator needs g++, make and perl" >&2; exit 1; }; done
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+	  { echo "error: $(PYTHON) has no venv module (Debian package: python3-venv)" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(RUN)/python -m pip install --quiet --requirement requirements.lock
+	$(RUN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(READY)
+	$(RUN)/lmht demo
+
+test: $(READY)
+	$(RUN)/python -m pytest
+
+lint: $(READY)
+	$(RUN)/ruff format --check .
+	$(RUN)/ruff check .
+	$(RUN)/python scripts/install_copy.py build/lint
+	MYPYPATH=build/lint $(RUN)/mypy
+
+bench: $(READY)
+	@test $(BUILD) != build/demo/design -o -e $(BUILD)/manifest.json || $(RUN)/lmht demo
+	$(RUN)/lmht bench $(BUILD)
+
+clean:
+	rm -rf build .mypy_cache .pytest_cache .ruff_cache .hypothesis
