@@ -46,7 +46,7 @@ class EventRouter(wiring.Component):
     source without a destination is swallowed. Nothing is lost, duplicated or invented, and no source waits
     for more than one event of each other one.
 
-    A route changes at once, for the head too: a destination that has taken it keeps it.
+    A new route holds for the words that arrive from then on.
 
     Latency 2 cycles (1 for one source and one destination, a plain stream register), one word a cycle and
     destination.
@@ -114,30 +114,22 @@ class EventRouter(wiring.Component):
 
     def _connect(self, m: Module, routes: list[Signal]) -> None:
         heads = []
-        for source, port in enumerate(self.i):
-            m.submodules[f"skid_{source}"] = skid = Skid(payload=self.layout.payload)
-            wiring.connect(m, wiring.flipped(port), skid.i)
-            heads.append(skid.o)
-        # Destinations that have taken the head already.
-        served = [Signal(self.destinations, name=f"served_{source}") for source in range(self.sources)]
-        takes = [Signal(self.destinations, name=f"takes_{source}") for source in range(self.sources)]
+        for source, (port, route) in enumerate(zip(self.i, routes, strict=True)):
+            m.submodules[f"head_{source}"] = head = _Head(layout=self.layout, destinations=self.destinations)
+            wiring.connect(m, wiring.flipped(port), head.i)
+            m.d.comb += head.route.eq(route)
+            heads.append(head)
         misaligned = Signal(self.destinations)
         for destination in range(self.destinations):
-            waiting = [
-                head.valid & ~done[destination] & route[destination]
-                for head, done, route in zip(heads, served, routes, strict=True)
-            ]
-            taken, flag = self._arbitrate(m, destination, heads, waiting, [r[destination] for r in routes])
-            m.d.comb += [take[destination].eq(bit) for take, bit in zip(takes, taken, strict=True)]
+            routed = Cat(route[destination] for route in routes)
+            taken, flag = self._arbitrate(m, destination, heads, routed)
+            m.d.comb += [head.take[destination].eq(bit) for head, bit in zip(heads, taken, strict=True)]
             m.d.comb += misaligned[destination].eq(flag)
-        for head, done, take, route in zip(heads, served, takes, routes, strict=True):
-            m.d.comb += head.ready.eq(~(route & ~done & ~take).any())
-            m.d.sync += done.eq(Mux(head.valid & ~head.ready, done | take, 0))
         m.d.sync += self.errors.misaligned.eq(misaligned.any())
 
     def _arbitrate(
-        self, m: Module, destination: int, heads: list, waiting: list[Value], routed: list[Value]
-    ) -> tuple[Value, Value]:
+        self, m: Module, destination: int, heads: list[_Head], routed: Value
+    ) -> tuple[Signal, Value]:
         """Output register of one destination. Returns which heads it takes, and whether they differ."""
         sources = self.sources
         o = self.o[destination]
@@ -147,11 +139,9 @@ class EventRouter(wiring.Component):
             m.d.comb += signal.eq(Cat(values))
             return signal
 
-        kinds = [head.payload.kind.as_value() for head in heads]
-        pairs = list(zip(waiting, kinds, strict=True))
-        requests = bits("requests", [head & (kind == EventKind.EVENT) for head, kind in pairs])
-        row_ends = bits("row_ends", [head & (kind == EventKind.ROW_END) for head, kind in pairs])
-        frame_ends = bits("frame_ends", [head & kind[1] for head, kind in pairs])
+        requests = bits("requests", [head.wanted[destination] & head.is_event for head in heads])
+        row_ends = bits("row_ends", [head.wanted[destination] & head.is_row_end for head in heads])
+        frame_ends = bits("frame_ends", [head.wanted[destination] & head.is_frame_end for head in heads])
         free = Signal(name=f"free_{destination}")
         m.d.comb += free.eq(~o.valid | o.ready)
 
@@ -160,17 +150,17 @@ class EventRouter(wiring.Component):
         aligned = Signal(name=f"aligned_{destination}")
         any_row_end = Signal(name=f"any_row_end_{destination}")
         m.d.comb += [
-            aligned.eq(~(Cat(routed) & ~(row_ends | frame_ends)).any() & Cat(routed).any()),
+            aligned.eq(~(routed & ~(row_ends | frame_ends)).any() & (row_ends | frame_ends).any()),
             any_row_end.eq(row_ends.any()),
         ]
         mixed = free & aligned & any_row_end & frame_ends.any()
         frame_flag = Signal(name=f"frame_flag_{destination}")
-        end_error = any_of(end & head.payload.error for end, head in zip(frame_ends, heads, strict=True))
+        end_error = any_of(end & head.word.error for end, head in zip(frame_ends, heads, strict=True))
 
         with m.If(free):
             m.d.sync += [
                 o.valid.eq(requests.any() | aligned),
-                o.payload.eq(one_hot_mux(chosen, [head.payload.as_value() for head in heads])),
+                o.payload.eq(one_hot_mux(chosen, [head.word.as_value() for head in heads])),
             ]
             with m.If(requests.any()):
                 m.d.sync += behind.eq(Cat(chosen[:source].any() for source in range(sources)))
@@ -199,3 +189,73 @@ class EventRouter(wiring.Component):
             self.pulses.events_out.eq(sum(left)),
             self.pulses.stalls.eq(any_of(p.valid & ~p.ready for p in self.o)),
         ]
+
+
+class _Head(wiring.Component):
+    """Two-word buffer of a source, with what the destinations ask about its first word in registers.
+
+    Members
+    -------
+    ``i`` : in stream of `layout`
+    ``route`` : in, destinations of a word that arrives now
+    ``take`` : in, destinations that take the head in this cycle
+    ``wanted`` : out, destinations that have not taken the head yet; 0 without a head
+    ``word`` : out, the head
+    ``is_event``, ``is_row_end``, ``is_frame_end`` : out, its kind
+    """
+
+    def __init__(self, *, layout: EventLayout, destinations: int):
+        self._entry = data.StructLayout(
+            {
+                "route": destinations,
+                "is_event": 1,
+                "is_row_end": 1,
+                "is_frame_end": 1,
+                "word": layout.payload,
+            }
+        )
+        super().__init__(
+            {
+                "i": In(layout.signature),
+                "route": In(destinations),
+                "take": In(destinations),
+                "wanted": Out(destinations),
+                "word": Out(layout.payload),
+                "is_event": Out(1),
+                "is_row_end": Out(1),
+                "is_frame_end": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        arriving = Signal(self._entry)
+        waiting = Signal(self._entry, reset_less=True)
+        has_waiting = Signal()
+        kind = self.i.payload.kind.as_value()
+        m.d.comb += [
+            self.i.ready.eq(~has_waiting),
+            arriving.word.eq(self.i.payload),
+            arriving.route.eq(self.route),
+            arriving.is_event.eq(kind == EventKind.EVENT),
+            arriving.is_row_end.eq(kind == EventKind.ROW_END),
+            # A word of unknown kind must not stop the others: it counts as the end of its frame.
+            arriving.is_frame_end.eq(kind[1]),
+        ]
+        following = Signal(self._entry)
+        m.d.comb += following.eq(Mux(has_waiting, waiting, arriving))
+        with m.If(~has_waiting):
+            m.d.sync += waiting.eq(arriving)
+        m.d.sync += self.wanted.eq(self.wanted & ~self.take)
+        with m.If(~(self.wanted & ~self.take).any()):
+            m.d.sync += [
+                self.wanted.eq(following.route & (has_waiting | self.i.valid).replicate(len(self.wanted))),
+                self.word.eq(following.word),
+                self.is_event.eq(following.is_event),
+                self.is_row_end.eq(following.is_row_end),
+                self.is_frame_end.eq(following.is_frame_end),
+                has_waiting.eq(0),
+            ]
+        with m.Elif(self.i.valid):
+            m.d.sync += has_waiting.eq(1)
+        return m

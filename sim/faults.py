@@ -90,7 +90,7 @@ class Saboteur(wiring.Component):
                 m.d.comb += counts.eq(1)
         with m.If(inside.valid & inside.ready & counts & (passed != 255)):
             m.d.sync += passed.eq(passed + 1)
-        with m.If(inside.valid & counts & (passed >= self._nth) & ~done):
+        with m.If(inside.valid & counts & (passed >= self._nth) & ~done):  # noqa: SIM117
             with m.Switch(fault):
                 with m.Case(Fault.DROP, Fault.DROP_TOKEN):
                     m.d.comb += [outside.valid.eq(0), inside.ready.eq(1)]
@@ -106,7 +106,7 @@ class Saboteur(wiring.Component):
                     m.d.sync += [taken_back.eq(~outside.ready), done.eq(taken_back)]
                     with m.If(taken_back):
                         m.d.comb += inside.ready.eq(0)
-                with m.Case(Fault.PAYLOAD_CHANGES):
+                with m.Case(Fault.PAYLOAD_CHANGES):  # noqa: SIM117
                     with m.If(~outside.ready):
                         m.d.comb += outside.payload.eq(word ^ 1 << len(word) - 1)
                         m.d.sync += done.eq(1)

@@ -56,9 +56,9 @@ def test_text_has_plain_names_and_no_paths() -> None:
     assert not re.search(r"\.py|/home|\d{4}-\d\d-\d\d", text)
     assert re.findall(r"^module (\w+)", text, re.MULTILINE) == [
         "router",
-        "router__skid_0",
-        "router__skid_1",
-        "router__skid_2",
+        "router__head_0",
+        "router__head_1",
+        "router__head_2",
     ]
 
 
