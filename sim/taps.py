@@ -1,0 +1,168 @@
+"""Streams inside a design that both engines can watch: where their nets are and how their words read.
+
+The taps follow the data path: frame encoder, every tile's input and output, readout's input. Comparing neighbours tells
+which component changed a stream: a router sits between an output and the inputs it feeds, a tile between its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmht.rtl.events import EventKind, EventLayout
+from lmht.rtl.parameters import DesignParameters
+
+__all__ = ["Tap", "TapWords", "decode_words", "design_taps", "locate_nets"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tap:
+    """A stream between two components.
+
+    Parameters
+    ----------
+    name : str
+        Instance and port, such as ``layer0_tile0.o``.
+    stage, port : str
+        The two parts of the name.
+    layout : EventLayout
+    layer : int or None
+        Layer whose output travels here: -1 for pixels; None for a tile's or the readout's input.
+    peer : tuple of str
+        Stage and port at the stream's other end, in a router.
+    nets : tuple of str
+        Names of ``valid``, ``ready`` and ``payload`` in the top module.
+    """
+
+    name: str
+    stage: str
+    port: str
+    layout: EventLayout
+    layer: int | None
+    peer: tuple[str, str]
+    nets: tuple[str, str, str] = ("", "", "")
+
+
+@dataclass(frozen=True, eq=False)
+class TapWords:
+    """Words seen at one tap, in the order they moved; all arrays have shape (words,), ``levels`` (words, steps).
+
+    ``image`` counts the ``FRAME_END`` words before; ``position`` is ``(y * width + x) * channels + channel``.
+    """
+
+    cycle: NDArray[np.int64]
+    image: NDArray[np.int64]
+    kind: NDArray[np.int64]
+    error: NDArray[np.bool_]
+    position: NDArray[np.int64]
+    levels: NDArray[np.int64]
+
+    def of_image(self, image: int) -> TapWords:
+        """The words of one image."""
+        # Frames follow each other at a tap, so an image's words lie together.
+        chosen = slice(*np.searchsorted(self.image, [image, image + 1]))
+        return TapWords(*(getattr(self, name)[chosen] for name in self.__dataclass_fields__))
+
+    @property
+    def events(self) -> NDArray[np.bool_]:
+        return self.kind == EventKind.EVENT.value
+
+    @property
+    def row_ends(self) -> int:
+        return int((self.kind == EventKind.ROW_END.value).sum())
+
+    @property
+    def frame_ends(self) -> int:
+        return int((self.kind == EventKind.FRAME_END.value).sum())
+
+
+def design_taps(parameters: DesignParameters) -> tuple[Tap, ...]:
+    """The taps of a design in the order of the data path, without their nets."""
+    layers = len(parameters.layers)
+
+    def make(stage: str, port: str, layout: EventLayout, layer: int | None, router: int, index: int) -> Tap:
+        peer = (f"router{router}", f"{'o' if port == 'i' else 'i'}__{index}")
+        return Tap(name=f"{stage}.{port}", stage=stage, port=port, layout=layout, layer=layer, peer=peer)
+
+    taps = [make("frame_encoder", "o", parameters.frame.layout, -1, 0, 0)]
+    for layer, tiles in enumerate(parameters.layers):
+        taps += [make(tile.name, "i", tile.input, None, layer, index) for index, tile in enumerate(tiles)]
+        taps += [
+            make(tile.name, "o", tile.output, layer, layer + 1, index) for index, tile in enumerate(tiles)
+        ]
+    return (*taps, make("readout", "i", parameters.logit_layout, None, layers, 0))
+
+
+def locate_nets(taps: tuple[Tap, ...], top: str, verilog: str) -> tuple[Tap, ...]:
+    """The taps with the nets that the top module connects to their ports.
+
+    Where a port has lost its name to another signal of its component, the stream's other end tells the net.
+
+    Raises
+    ------
+    ValueError
+        If the Verilog has no such module, or both ends of a stream lack a port.
+    """
+    body = re.search(rf"^module {re.escape(top)}\b.*?^endmodule", verilog, re.MULTILINE | re.DOTALL)
+    if body is None:
+        raise ValueError(f"the Verilog holds no module {top}")
+    instances = dict(_instances(body[0]))
+
+    def net(tap: Tap, member: str) -> str:
+        for stage, port in ((tap.stage, tap.port), tap.peer):
+            # A port whose name is taken inside its component carries a number behind it.
+            name = re.compile(rf"{port}__{member}(_\d+)?")
+            found = [net for own, net in instances.get(stage, {}).items() if name.fullmatch(own)]
+            if len(found) == 1:
+                return found[0]
+        raise ValueError(f"module {top} holds no net for {member} of {tap.name}")
+
+    return tuple(
+        replace(tap, nets=(net(tap, "valid"), net(tap, "ready"), net(tap, "payload"))) for tap in taps
+    )
+
+
+def _instances(module: str) -> Iterator[tuple[str, dict[str, str]]]:
+    for match in re.finditer(r"^  \w+ (?:#\(.*?\) )?(\w+) \(\n(.*?)^  \);", module, re.MULTILINE | re.DOTALL):
+        yield match[1], dict(re.findall(r"\.(\w+)\((\w+)\)", match[2]))
+
+
+def decode_words(
+    layout: EventLayout, payload: NDArray[np.uint64], cycle: NDArray[np.uint64], image: NDArray[np.uint32]
+) -> TapWords:
+    """Flat payloads, shape (words, 2) with the low 64 bits first, as fields."""
+    fields = layout.fields()
+
+    def field(name: str) -> NDArray[np.int64]:
+        return _bits(payload, *fields[name])
+
+    levels = np.stack([field(f"level{step}") for step in range(layout.steps)], axis=1)
+    if layout.signed and layout.level_bits < 64:
+        levels = levels - ((levels >> (layout.level_bits - 1)) << layout.level_bits)
+    return TapWords(
+        cycle=cycle.astype(np.int64),
+        image=image.astype(np.int64),
+        kind=field("kind"),
+        error=field("error").astype(bool),
+        position=(field("y") * layout.width + field("x")) * layout.channels + field("channel"),
+        levels=levels,
+    )
+
+
+def _bits(payload: NDArray[np.uint64], offset: int, width: int) -> NDArray[np.int64]:
+    if width == 0:
+        return np.zeros(len(payload), np.int64)
+    low, high = payload[:, 0], payload[:, 1]
+    if offset >= 64:
+        value = high >> np.uint64(offset - 64)
+    else:
+        value = low >> np.uint64(offset)
+        if offset and offset + width > 64:
+            value = value | (high << np.uint64(64 - offset))
+    if width < 64:
+        value = value & np.uint64(2**width - 1)
+    return value.astype(np.int64)

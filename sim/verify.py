@@ -1,0 +1,279 @@
+"""Shows a build equal to the golden model: every logit, class and flag, every counter, every memory word."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmht.gen.build import Build
+from lmht.gen.images import read_image
+from lmht.rtl.registers import RegisterMap
+from lmht.sim.cocotb_engine import CocotbEngine
+from lmht.sim.expectations import Expectations, expect
+from lmht.sim.harness import Harness
+from lmht.sim.locate import Fault, locate, stall_text
+from lmht.sim.memory_check import MemoryDifference, memory_differences
+from lmht.sim.report import Difference, VerifyReport, stage_table, summarize_cycles
+from lmht.sim.simulation import MISSING_LOGIT, Progress, SimulationRun
+
+__all__ = ["Engine", "verify"]
+
+Engine = Literal["harness", "cocotb"]
+
+_LISTED = 20  # differences of one kind that a report lists
+_SEARCHED = 2000  # images in which the cause of a wrong counter is looked for
+
+
+def verify(
+    build: Build,
+    images: NDArray[np.uint8],
+    labels: NDArray[np.int64] | None = None,
+    *,
+    engine: Engine = "harness",
+    idle: float = 0.0,
+    back_pressure: float = 0.0,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> VerifyReport:
+    """Stream images through the emitted design and compare everything with the golden model.
+
+    If anything differs, the images up to the first wrong one are streamed again with every link between the
+    components observed, and the report's first difference names the component at fault.
+
+    Parameters
+    ----------
+    build : Build
+    images : numpy.ndarray of uint8, shape (N, C, H, W)
+    labels : numpy.ndarray of int64, shape (N,), optional
+        For the accuracy.
+    engine : {"harness", "cocotb"}
+    idle, back_pressure : float
+        Probabilities, 0 to below 1, that input and output pause in a cycle.
+    seed : int
+        Of both.
+    progress : callable, optional
+        Called with the images done and the images in all (harness only).
+
+    Raises
+    ------
+    ImageError
+        If the memory image is damaged or belongs to another design.
+    SimulationError, ToolchainError
+        If the engine cannot be built or dies.
+    TypeError, ValueError
+        If an argument is out of range or the images do not fit the design.
+    """
+    if engine not in ("harness", "cocotb"):
+        raise ValueError(f"engine must be harness or cocotb, not {engine!r}")
+    start = time.perf_counter()
+    images = np.asarray(images)
+    memory = memory_differences(
+        build.parameters, build.network, read_image(build.image_file, build.parameters.design_hash)
+    )
+    expected = expect(build.network, build.parameters, images)
+    golden_seconds = time.perf_counter() - start
+
+    simulator = _Simulator(build, images, engine, idle, back_pressure, seed)
+    run = simulator.run(progress=progress)
+    differences = [
+        *(Difference(kind="memory", message=str(item), stage=item.stage) for item in memory),
+        *_compare_results(expected, run),
+        *_compare_registers(build, expected, run),
+    ]
+    if differences:
+        place = _find_place(build, images, simulator, run, differences, memory)
+        if place is not None:
+            differences.insert(0, place)
+    accuracy = None
+    if labels is not None and run.images:
+        accuracy = float((run.classes == np.asarray(labels)[: run.images]).mean())
+    report = VerifyReport(
+        ok=not differences,
+        engine=engine,
+        images=len(images),
+        logits=expected.logits.size,
+        differences=tuple(differences),
+        message="",
+        accuracy=accuracy,
+        cycles=summarize_cycles(run),
+        stages=stage_table(expected, build.parameters, run),
+        registers=run.registers,
+        classes=run.classes,
+        idle=idle,
+        back_pressure=back_pressure,
+        seed=seed,
+        golden_seconds=golden_seconds,
+        simulation_seconds=run.simulation_seconds,
+        wall_seconds=time.perf_counter() - start,
+    )
+    return replace(report, message=_message(report, memory))
+
+
+class _Simulator:
+    """One engine with one stimulus, so that a run can be repeated exactly."""
+
+    def __init__(
+        self,
+        build: Build,
+        images: NDArray[np.uint8],
+        engine: Engine,
+        idle: float,
+        back_pressure: float,
+        seed: int,
+    ):
+        self._engine = Harness.for_build(build) if engine == "harness" else CocotbEngine.for_build(build)
+        self._images = images
+        self._stimulus = {"idle": idle, "back_pressure": back_pressure}
+        self._seed = seed
+
+    def run(
+        self, count: int | None = None, observe: range | None = None, progress: Progress | None = None
+    ) -> SimulationRun:
+        """Stream the first `count` images."""
+        images = self._images[:count]
+        if isinstance(self._engine, Harness):
+            return self._engine.run(
+                images, **self._stimulus, seed=self._seed, observe=observe, progress=progress
+            )
+        return self._engine.run(images, **self._stimulus, seed=self._seed, observe=observe)
+
+
+def _compare_results(expected: Expectations, run: SimulationRun) -> Iterator[Difference]:
+    """Logits, classes, flags; images without a result."""
+    count = run.images
+    wrong = np.argwhere(run.logits != expected.logits[:count])
+    for image, neuron in wrong[:_LISTED]:
+        found, wanted = int(run.logits[image, neuron]), int(expected.logits[image, neuron])
+        text = "missing" if found == MISSING_LOGIT else str(found)
+        yield Difference(
+            kind="logit",
+            message=f"image {image}: logit {neuron} is {text} instead of {wanted}",
+            image=int(image),
+            neuron=int(neuron),
+            expected=wanted,
+            found=None if found == MISSING_LOGIT else found,
+        )
+    for image in np.flatnonzero(run.classes != expected.predictions[:count])[:_LISTED]:
+        found, wanted = int(run.classes[image]), int(expected.predictions[image])
+        message = f"image {image}: class is {found} instead of {wanted}"
+        yield Difference(kind="class", message=message, image=int(image), expected=wanted, found=found)
+    for image in np.flatnonzero(run.errors)[:_LISTED]:
+        message = f"image {image}: its frame is flagged as damaged"
+        yield Difference(kind="flag", message=message, image=int(image), expected=0, found=1)
+    classes = expected.logits.shape[1]
+    for image in np.flatnonzero(run.words != classes)[:_LISTED]:
+        message = f"image {image}: {run.words[image]} logits came instead of {classes}"
+        yield Difference(
+            kind="logit", message=message, image=int(image), expected=classes, found=int(run.words[image])
+        )
+    if count < run.expected_images:
+        yield Difference(
+            kind="missing",
+            message=f"the stream stopped: {count} of {run.expected_images} images came through",
+            image=count,
+            expected=run.expected_images,
+            found=count,
+        )
+    if run.surplus:
+        message = f"{run.surplus} result words came after the last image"
+        yield Difference(kind="surplus", message=message, expected=0, found=run.surplus)
+
+
+def _compare_registers(build: Build, expected: Expectations, run: SimulationRun) -> Iterator[Difference]:
+    """Sticky errors and counters, in the order of the data path."""
+    for register in RegisterMap.for_design(build.parameters).registers:
+        if not register.name.endswith("_errors"):
+            continue
+        value = run.registers[register.name]
+        stage = register.name.removesuffix("_errors")
+        for name, bit in register.bits.items():
+            if value >> bit & 1:
+                message = f"{stage} reports the error '{name}'"
+                yield Difference(kind="error", message=message, stage=stage, expected=0, found=1)
+    if run.stalled:
+        return  # what a stalled design has not counted says nothing about where it stopped
+    for name, wanted in expected.counters(build.parameters).items():
+        found = run.registers[name]
+        if found != wanted % 2**32:
+            stage, _, _ = name.partition("_events") if "_events" in name else name.rpartition("_")
+            yield Difference(
+                kind="counter",
+                message=f"{stage} counted {found} {name.removeprefix(stage + '_')} instead of {wanted}",
+                stage=stage,
+                expected=wanted,
+                found=found,
+            )
+
+
+def _find_place(
+    build: Build,
+    images: NDArray[np.uint8],
+    simulator: _Simulator,
+    run: SimulationRun,
+    differences: list[Difference],
+    memory: tuple[MemoryDifference, ...],
+) -> Difference | None:
+    """Observe the first wrong image and compare it layer by layer."""
+    affected = [item.image for item in differences if item.image is not None and item.image < len(images)]
+    if affected:
+        candidates = [min(affected)]
+    elif any(item.kind != "memory" for item in differences):
+        # Only counters or error bits differ: whichever image did it, its words at the taps show it.
+        candidates = list(range(min(run.images, _SEARCHED)))
+    else:
+        return None
+    # The images behind it keep the design as busy as it was.
+    count = min(len(images), candidates[-1] + len(build.parameters.layers) + 3)
+    observed = simulator.run(count, range(candidates[0], candidates[-1] + 1))
+    for image in candidates:
+        fault = locate(build.parameters, build.network, images[image], image, observed)
+        if fault is not None:
+            return _describe(fault, observed, memory)
+    return None
+
+
+def _describe(fault: Fault, run: SimulationRun, memory: tuple[MemoryDifference, ...]) -> Difference:
+    message = f"image {fault.image}: {fault.stage}: {fault.what}"
+    causes = [str(item) for item in memory if item.stage == fault.stage]
+    if causes:
+        message += f", because {'; '.join(causes)}"
+    if run.stalled:
+        message += f"; {stall_text(run.states)}"
+    return Difference(
+        kind="spike",
+        message=message,
+        stage=fault.stage,
+        image=fault.image,
+        layer=fault.layer,
+        neuron=fault.neuron,
+        step=fault.step,
+        expected=fault.expected,
+        found=fault.found,
+    )
+
+
+def _message(report: VerifyReport, memory: tuple[MemoryDifference, ...]) -> str:
+    """One paragraph that says what was found."""
+    stress = (
+        f", idle {report.idle:g}, back-pressure {report.back_pressure:g}, seed {report.seed}"
+        if report.idle or report.back_pressure
+        else ""
+    )
+    through = f"{report.images} images through {report.engine}{stress}"
+    if report.ok:
+        return (
+            f"{through}: all {report.logits} logits equal the golden model's, no frame was flagged, every counter and "
+            "memory word is as expected."
+        )
+    first, *others = report.differences
+    kinds = {
+        kind: sum(item.kind == kind for item in report.differences)
+        for kind in dict.fromkeys(d.kind for d in others)
+    }
+    listed = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+    return f"{through}: {first.message}." + (f" Differences in all: {listed}." if others else "")
