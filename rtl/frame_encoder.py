@@ -166,32 +166,49 @@ class FrameEncoder(wiring.Component):
 
     def _row_end(
         self, m: Module, accept: Signal, row_done: Signal, beat_done: Signal, frame_done: Signal
-    ) -> tuple[Signal, Signal, Signal]:
+    ) -> tuple[Value, Value, Value]:
         """Which bytes of the beat lie before the row's end; whether that is in the beat; or the beat's end.
 
         Rows need not align with beats, so the row's end is counted from the first byte of the beat at work.
         """
         lanes = self.frame.bytes_per_beat
         row_bytes = self.frame.width * self.frame.channels
-        end = Signal(range(row_bytes + lanes), init=row_bytes)
-        in_row = Signal(lanes, init=(1 << min(row_bytes, lanes)) - 1)
-        ends_here = Signal(init=row_bytes <= lanes)
-        ends_beat = Signal(init=row_bytes == lanes)
-        following = Signal.like(end, name="end_following")
-        with m.If(frame_done | (row_done & beat_done)):
-            m.d.comb += following.eq(row_bytes)
-        with m.Elif(row_done):
-            m.d.comb += following.eq(end + row_bytes)
-        with m.Else():
-            m.d.comb += following.eq(end - lanes)
-        with m.If(accept & (row_done | beat_done)):
-            m.d.sync += [
-                end.eq(following),
-                in_row.eq(Cat(following > lane for lane in range(lanes))),
-                ends_here.eq(following <= lanes),
-                ends_beat.eq(following == lanes),
+        where = data.StructLayout(
+            {"end": range(row_bytes + lanes), "in_row": lanes, "ends_here": 1, "ends_beat": 1}
+        )
+
+        def located(name: str, end: Value) -> data.View:
+            view = Signal(where, name=name)
+            total = Signal(range(row_bytes + lanes), name=f"{name}_sum")
+            m.d.comb += [
+                total.eq(end),
+                view.end.eq(total),
+                view.in_row.eq(Cat(total > lane for lane in range(lanes))),
+                view.ends_here.eq(total <= lanes),
+                view.ends_beat.eq(total == lanes),
             ]
-        return in_row, ends_here, ends_beat
+            return view
+
+        fresh = where.const(
+            {
+                "end": row_bytes,
+                "in_row": (1 << min(row_bytes, lanes)) - 1,
+                "ends_here": int(row_bytes <= lanes),
+                "ends_beat": int(row_bytes == lanes),
+            }
+        )
+        current = Signal(where, name="row_end", init=fresh)
+        # What follows is worked out for both cases before it is known which one it is.
+        next_row = located("next_row", current.end + row_bytes)
+        next_beat = located("next_beat", current.end - lanes)
+        with m.If(accept & (row_done | beat_done)):
+            with m.If(frame_done | (row_done & beat_done)):
+                m.d.sync += current.eq(fresh)
+            with m.Elif(row_done):
+                m.d.sync += current.eq(next_row)
+            with m.Else():
+                m.d.sync += current.eq(next_beat)
+        return current.in_row, current.ends_here, current.ends_beat
 
     def _position(
         self, m: Module, accept: Signal, row_done: Signal, beat_done: Signal, frame_done: Signal

@@ -222,6 +222,8 @@ def _keep_runtime(objects: Path, folder: Path) -> None:
 def _first_error(log: Path, error: BaseException) -> str:
     """The first line of the build log that names an error."""
     lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
+    # Its last line only says how many there were.
+    lines = [line for line in lines if "Exiting due to" not in line]
     named = (line for line in lines if line.startswith("%Error") or "error:" in line)
     warnings = (line for line in lines if line.startswith("%Warning"))
     return next(named, None) or next(warnings, None) or str(error)
