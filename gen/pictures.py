@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from lmht.sim.golden import GoldenResult
@@ -18,7 +20,7 @@ from lmht.sim.golden import GoldenResult
 __all__ = ["confusion_matrix", "draw_picture", "save_picture"]
 
 _INK, _QUIET, _RIGHT, _WRONG = "#22303c", "#8a97a3", "#1f7a8c", "#d1495b"
-_STYLE = {
+_STYLE: Any = {
     "font.size": 9,
     "font.family": "DejaVu Sans",
     "axes.titlesize": 10,
@@ -73,7 +75,7 @@ def draw_picture(
     levels : int
         ``L``, the highest level.
     image : int, optional
-        Which one; by default the first whose class is right and whose digit is the most common choice, 0.
+        Which one; by default the first whose class is right.
 
     Raises
     ------
@@ -88,10 +90,10 @@ def draw_picture(
 
     hidden = len(golden.levels)
     steps = [layer.shape[0] for layer in golden.levels]
-    widths = [2.6, *(max(0.9, 0.45 * count) for count in steps), 2.2, 4.4]
+    widths = [2.6, *(max(1.0, 0.45 * count) for count in steps), 2.2, 4.0]
     figure = Figure(figsize=(sum(widths) + 0.5 * len(widths) + 0.6, 5.0))
     grid = figure.add_gridspec(
-        1, len(widths), width_ratios=widths, left=0.04, right=0.985, bottom=0.14, top=0.84, wspace=0.34
+        1, len(widths), width_ratios=widths, left=0.04, right=0.985, bottom=0.14, top=0.83, wspace=0.30
     )
     axes = [figure.add_subplot(grid[0, column]) for column in range(len(widths))]
 
@@ -101,10 +103,10 @@ def draw_picture(
         _draw_levels(axes[1 + index], layer[:, chosen].numpy(), index, levels, spiking)
     _draw_logits(axes[1 + hidden], golden.logits[chosen].numpy(), classes, int(labels[chosen]))
     _draw_confusion(axes[2 + hidden], confusion_matrix(labels, predictions, len(classes)), classes)
-    _draw_key(figure, axes[1], levels)
+    _draw_key(figure, levels)
     figure.suptitle(
         f"Image {chosen}, label {classes[labels[chosen]]}, class {classes[predictions[chosen]]}: "
-        "what every layer sends, time step by time step",
+        "the events of every layer, time step by time step",
         x=0.04,
         y=0.97,
         ha="left",
@@ -150,7 +152,7 @@ def _draw_levels(axes: Axes, levels: NDArray[np.uint8], index: int, highest: int
         levels.T, cmap=colours, norm=norm, edgecolors="white", linewidth=0.7 if neurons <= 80 else 0
     )
     axes.invert_yaxis()
-    axes.set_title(f"Layer {index}")
+    axes.set_title(f"Hidden layer {index}" if steps > 3 else f"Layer {index}")
     axes.set_xlabel(f"time step\n{events} events, {int(levels.sum())} spikes")
     axes.set_xticks(np.arange(steps) + 0.5, [str(step) for step in range(steps)])
     shown = np.unique(np.linspace(0, neurons - 1, 5).round().astype(int))
@@ -206,22 +208,25 @@ def _draw_confusion(axes: Axes, matrix: NDArray[np.int64], classes: Sequence[str
         side.set_visible(False)
 
 
-def _draw_key(figure: Figure, first: Axes, levels: int) -> None:
-    """Colour of every level, above the first layer."""
+def _draw_key(figure: Figure, levels: int) -> None:
+    """Colour of every level, below the pixels."""
     colours, norm = _level_colours(levels)
-    left = first.get_position().x0
-    for level in range(levels + 1):
-        x = left + 0.02 * level
-        figure.add_artist(
-            matplotlib.patches.Rectangle(
-                (x, 0.035),
-                0.008,
-                0.02,
-                transform=figure.transFigure,
-                facecolor=colours(norm(level)),
-                ec=_QUIET,
-                lw=0.4,
-            )
-        )
-        figure.text(x + 0.0095, 0.037, str(level), fontsize=8, va="bottom")
-    figure.text(left - 0.004, 0.037, "level", fontsize=8, ha="right", va="bottom")
+    key = [
+        Patch(facecolor=colours(norm(level)), edgecolor=_QUIET, linewidth=0.4) for level in range(levels + 1)
+    ]
+    figure.legend(
+        key,
+        [str(level) for level in range(levels + 1)],
+        title="level of a spike event",
+        loc="lower left",
+        bbox_to_anchor=(0.03, 0.0),
+        alignment="left",
+        ncols=levels + 1,
+        frameon=False,
+        fontsize=8,
+        title_fontsize=8,
+        handlelength=1.0,
+        handleheight=1.0,
+        columnspacing=1.0,
+        handletextpad=0.4,
+    )
