@@ -29,7 +29,7 @@ def operation_layout(parameters: TileParameters) -> data.StructLayout:
 
 
 bank_layout = data.StructLayout({"bank": 1, "empty": 1, "error": 1})
-"""A closed bank: ``empty`` if the frame had no event (its accumulators count as zero), ``error`` of its ``FRAME_END``."""
+"""A closed bank: ``empty`` if the frame had no event (its accumulators count as zero), ``error`` of its end."""
 
 
 class AddressGenerator(wiring.Component):

@@ -9,9 +9,14 @@ from amaranth.lib.wiring import In, Out
 from lmht.rtl.parameters import DesignParameters
 from lmht.rtl.ports import BUS_DATA_BITS, ConfigBusSignature, LoadSignature
 from lmht.rtl.registers import CONTROL_CLEAR, CONTROL_ENABLE, ID_VALUE, VERSION_VALUE, RegisterMap
+from lmht.rtl.select import one_hot_mux
 from lmht.rtl.stages import design_stages
 
 __all__ = ["ConfigBus"]
+
+BLOCK_BITS = 3
+BLOCK = 1 << BLOCK_BITS
+"""Registers that one multiplexer of the read path picks from."""
 
 
 class ConfigBus(wiring.Component):
@@ -28,7 +33,7 @@ class ConfigBus(wiring.Component):
     ``load_<stage>_<memory>`` : out, :class:`~lmht.rtl.ports.LoadSignature` for every loadable memory
     ``<stage>_pulses``, ``<stage>_errors`` : in, of every stage
 
-    An access takes 3 cycles. A read of an unmapped address gives 0, a write there, to a read-only register or
+    An access takes 4 cycles. A read of an unmapped address gives 0, a write there, to a read-only register or
     to a memory or row that does not exist does nothing. Counters are 32 bits and wrap. An error seen in the cycle of a
     clear survives it.
     """
@@ -48,17 +53,20 @@ class ConfigBus(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
 
-        # Cycle 1 latches the access, cycle 2 does it, cycle 3 answers.
+        # Cycle 1 latches the access. Cycle 2 writes, or picks a register in each block of addresses.
+        # Cycle 3 picks the block.
         address = Signal.like(self.bus.address, reset_less=True)
         write_data = Signal.like(self.bus.write_data, reset_less=True)
         write = Signal()
-        busy = Signal()
+        busy = Signal(2)
+        start = Signal()
+        m.d.comb += start.eq(self.bus.valid & ~busy.any() & ~self.bus.ready)
         m.d.sync += [
             address.eq(self.bus.address),
             write_data.eq(self.bus.write_data),
-            busy.eq(self.bus.valid & ~busy & ~self.bus.ready),
-            write.eq(self.bus.valid & self.bus.write & ~busy & ~self.bus.ready),
-            self.bus.ready.eq(busy),
+            busy.eq(Cat(start, busy[0])),
+            write.eq(start & self.bus.write),
+            self.bus.ready.eq(busy[1]),
         ]
 
         readable: dict[str, Signal | Const] = {
@@ -68,7 +76,8 @@ class ConfigBus(wiring.Component):
             "DESIGN_HASH_HIGH": Const(int(self.parameters.design_hash, 16) >> 32, BUS_DATA_BITS),
         }
         written = {
-            name: self._written(m, name, write, address) for name in ("CONTROL", "LOAD_SELECT", "LOAD_ROW", "LOAD_DATA")
+            name: self._written(m, name, write, address)
+            for name in ("CONTROL", "LOAD_SELECT", "LOAD_ROW", "LOAD_DATA")
         }
 
         clear = Signal()
@@ -99,15 +108,28 @@ class ConfigBus(wiring.Component):
 
         self._load(m, written, write_data, readable)
 
-        with m.If(busy):
-            with m.Switch(address):
-                for register in self.map.registers:
-                    if register.name in readable:
-                        with m.Case(register.address):
-                            m.d.sync += self.bus.read_data.eq(readable[register.name])
-                with m.Default():
-                    m.d.sync += self.bus.read_data.eq(0)
+        self._read(m, address, readable)
         return m
+
+    def _read(self, m: Module, address: Signal, readable: dict[str, Signal | Const]) -> None:
+        """Two registered steps: one of `BLOCK` registers in every block, then one of the blocks."""
+        blocks: dict[int, dict[int, Signal | Const]] = {}
+        for register in self.map.registers:
+            if register.name in readable:
+                block, position = divmod(register.address, BLOCK)
+                blocks.setdefault(block, {})[position] = readable[register.name]
+        selects, picked = [], []
+        for block, values in blocks.items():
+            data_here = Signal(BUS_DATA_BITS, name=f"block_{block}", reset_less=True)
+            selected = Signal(name=f"select_{block}", reset_less=True)
+            m.d.sync += [selected.eq(address[BLOCK_BITS:] == block), data_here.eq(0)]
+            with m.Switch(address[:BLOCK_BITS]):
+                for position, value in values.items():
+                    with m.Case(position):
+                        m.d.sync += data_here.eq(value)
+            selects.append(selected)
+            picked.append(data_here)
+        m.d.sync += self.bus.read_data.eq(one_hot_mux(selects, picked))
 
     def _written(self, m: Module, name: str, write: Signal, address: Signal) -> Signal:
         strobe = Signal(name=f"write_{name.lower()}")

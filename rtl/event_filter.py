@@ -92,7 +92,9 @@ class EventFilter(wiring.Component):
                 ).any()
             ),
             bad_level.eq(
-                Cat(_exceeds(level, layout.max_level or 2**layout.level_bits - 1) for level in word.levels).any()
+                Cat(
+                    _exceeds(level, layout.max_level or 2**layout.level_bits - 1) for level in word.levels
+                ).any()
             ),
         ]
 
@@ -102,18 +104,17 @@ class EventFilter(wiring.Component):
         drop = Signal()
         rows_wrong = Signal()
         unknown = Signal()
-        with m.If(take):
-            with m.Switch(word.kind):
-                with m.Case(EventKind.EVENT):
-                    m.d.comb += [drop.eq(bad_coordinates | bad_level), keep.eq(~drop)]
-                with m.Case(EventKind.ROW_END):
-                    m.d.comb += rows_wrong.eq(rows_left == 0)
-                    m.d.sync += rows_left.eq(rows_left - ~rows_wrong)
-                with m.Case(EventKind.FRAME_END):
-                    m.d.comb += [rows_wrong.eq(rows_left != 0), keep.eq(1)]
-                    m.d.sync += rows_left.eq(layout.height - 1)
-                with m.Default():
-                    m.d.comb += [unknown.eq(1), drop.eq(1)]
+        with m.If(take), m.Switch(word.kind):
+            with m.Case(EventKind.EVENT):
+                m.d.comb += [drop.eq(bad_coordinates | bad_level), keep.eq(~drop)]
+            with m.Case(EventKind.ROW_END):
+                m.d.comb += rows_wrong.eq(rows_left == 0)
+                m.d.sync += rows_left.eq(rows_left - ~rows_wrong)
+            with m.Case(EventKind.FRAME_END):
+                m.d.comb += [rows_wrong.eq(rows_left != 0), keep.eq(1)]
+                m.d.sync += rows_left.eq(layout.height - 1)
+            with m.Default():
+                m.d.comb += [unknown.eq(1), drop.eq(1)]
         is_end = Signal()
         m.d.comb += is_end.eq(word.kind == EventKind.FRAME_END)
         with m.If(take):
@@ -153,7 +154,11 @@ class EventFilter(wiring.Component):
             with m.If(advance):
                 m.d.sync += [next_request.eq(request), next_valid.eq(valid)]
             request, valid = next_request, next_valid
-        m.d.comb += [self.o.payload.eq(request), self.o.payload.weight_row.eq(weight_row), self.o.valid.eq(valid)]
+        m.d.comb += [
+            self.o.payload.eq(request),
+            self.o.payload.weight_row.eq(weight_row),
+            self.o.valid.eq(valid),
+        ]
         return m
 
 
@@ -163,5 +168,3 @@ def _exceeds(value: Value, largest: int) -> Value:
     if largest >= 2 ** len(value) - 1:
         return Const(0)
     return value > largest
-
-

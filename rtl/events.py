@@ -123,8 +123,7 @@ class EventLayout:
         """
         layout = self.payload
         positions = {
-            name: (layout[name].offset, layout[name].width)
-            for name in ("kind", "error", "y", "x", "channel")
+            name: (layout[name].offset, layout[name].width) for name in ("kind", "error", "y", "x", "channel")
         }
         start = layout["levels"].offset
         for step in range(self.steps):

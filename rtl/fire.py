@@ -89,7 +89,9 @@ class Fire(wiring.Component):
                 after.eq(_join(fraction, units - level)),
                 fired.eq(level),
             ]
-            m.d.comb += self.levels[t].eq(delay(m, fired, (neuron.steps - 1 - t) * per_step, name=f"fired_{t}"))
+            m.d.comb += self.levels[t].eq(
+                delay(m, fired, (neuron.steps - 1 - t) * per_step, name=f"fired_{t}")
+            )
             v = after
         return m
 

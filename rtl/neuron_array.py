@@ -35,8 +35,8 @@ class NeuronArray(wiring.Component):
     -------
     ``i`` : in stream of :func:`~lmht.rtl.update_sequencer.update_row_layout`; a frame is ``update_rows`` rows, ``last``
         with the last one
-    ``o`` : out stream of :func:`~lmht.rtl.spike_encoder.spike_vector_layout`, one per update row, in order; vectors without
-        any spike are left out, except the last of the frame (a classifier sends all)
+    ``o`` : out stream of :func:`~lmht.rtl.spike_encoder.spike_vector_layout`, one per update row, in order; vectors
+        without any spike are left out, except the last of the frame (a classifier sends all)
     ``load_biases``, ``load_multipliers``, ``load_constants`` : in, :class:`~lmht.rtl.ports.LoadSignature` (the last is
         absent for a classifier)
     ``pulses`` : out, ``update``: the multipliers start a set of products
@@ -80,7 +80,9 @@ class NeuronArray(wiring.Component):
         phases = parameters.mix_phases
         mix = self._mix[0]
 
-        fifo = m.submodules.fifo = SyncFIFOBuffered(width=self.o.payload.shape().size, depth=self.vectors + FIFO_TRANSIT)
+        fifo = m.submodules.fifo = SyncFIFOBuffered(
+            width=self.o.payload.shape().size, depth=self.vectors + FIFO_TRANSIT
+        )
         m.d.comb += [
             self.o.valid.eq(fifo.r_rdy),
             self.o.payload.eq(fifo.r_data),
@@ -135,7 +137,9 @@ class NeuronArray(wiring.Component):
         multipliers.connect_load(m, self.load_multipliers)
         m.d.comb += [
             biases.read_row.eq(delay(m, row, mix.BIAS_CYCLE - biases.latency, name="bias_row")),
-            multipliers.read_row.eq(delay(m, factors_row, mix.FACTORS_CYCLE - multipliers.latency, name="factors_row")),
+            multipliers.read_row.eq(
+                delay(m, factors_row, mix.FACTORS_CYCLE - multipliers.latency, name="factors_row")
+            ),
         ]
 
         if not neuron.is_classifier:
@@ -187,7 +191,7 @@ class NeuronArray(wiring.Component):
         return m
 
     def _collected(self, m: Module, mixer: Mix, complete: Signal, lane: int) -> data.View:
-        """All ``T`` currents of a neuron at once, one cycle after the last has left the mixer, in the order of ``t``."""
+        """All ``T`` currents of a neuron at once, one cycle after the last one has left the mixer."""
         if not self._collect:
             return mixer.currents
         last = self.parameters.neuron.steps - 1

@@ -190,7 +190,9 @@ class TileParameters:
         products = self.neuron.steps * self.neuron.input_steps
         check_choice("mix_multipliers", self.mix_multipliers, (1, self.neuron.input_steps, products))
         if self.input.steps != self.neuron.input_steps:
-            raise ValueError(f"input.steps must be input_steps ({self.neuron.input_steps}), not {self.input.steps}")
+            raise ValueError(
+                f"input.steps must be input_steps ({self.neuron.input_steps}), not {self.input.steps}"
+            )
 
     @property
     def groups(self) -> int:
@@ -209,7 +211,7 @@ class TileParameters:
 
     @property
     def update_rows(self) -> int:
-        """Update rows of one frame; row ``r`` holds local neurons ``r * update_lanes …``. Rows of padding only are left out."""
+        """Update rows of one frame; row ``r`` holds local neurons ``r * update_lanes …``. None holds only padding."""
         return -(-self.channels // self.update_lanes)
 
     @property
@@ -283,10 +285,14 @@ class DesignParameters:
                 if tile.input != link:
                     raise ValueError(f"{tile.name} expects another input than layer {index} receives")
                 if tile.channel_offset != covered:
-                    raise ValueError(f"{tile.name} must begin at channel {covered}, not {tile.channel_offset}")
+                    raise ValueError(
+                        f"{tile.name} must begin at channel {covered}, not {tile.channel_offset}"
+                    )
                 covered += tile.channels
             if covered != tiles[0].layer_channels:
-                raise ValueError(f"the tiles of layer {index} cover {covered} of {tiles[0].layer_channels} channels")
+                raise ValueError(
+                    f"the tiles of layer {index} cover {covered} of {tiles[0].layer_channels} channels"
+                )
             link = tiles[0].output
         for index, tiles in enumerate(self.layers):
             if any(tile.neuron.is_classifier != (index == len(self.layers) - 1) for tile in tiles):

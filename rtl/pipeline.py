@@ -72,7 +72,9 @@ class ShiftAddTree:
             operands.sort(key=lambda operand: operand[1])
             while operands:
                 first, first_negative = operands.pop(0)
-                result = Signal(self.width, name=f"{name}_{stage}_{len(level) + len(negative_level)}", reset_less=True)
+                result = Signal(
+                    self.width, name=f"{name}_{stage}_{len(level) + len(negative_level)}", reset_less=True
+                )
                 if not operands:
                     total: Value = first
                 else:
@@ -92,7 +94,7 @@ class ShiftAddTree:
 
 
 def registered_product(m: Module, a: Value, b: Value, *, name: str) -> tuple[Signal, int]:
-    """Exact product of signed `a` and unsigned `b`, through one register stage (two if `a` is wider than a multiplier input).
+    """Exact product of signed `a` and unsigned `b`, registered once (twice if `a` exceeds a multiplier input).
 
     Returns the product, signed with ``len(a) + len(b)`` bits, and its latency in cycles.
     """

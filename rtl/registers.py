@@ -1,4 +1,4 @@
-"""The register map and the list of loadable memories, declared once: RTL, driver header, benches and docs read them here."""
+"""The register map and the list of loadable memories, declared once for RTL, driver header, benches and docs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,15 @@ from lmht.rtl.parameters import DesignParameters, MemoryShape
 from lmht.rtl.ports import BUS_ADDRESS_BITS, BUS_DATA_BITS
 from lmht.rtl.stages import design_stages
 
-__all__ = ["CONTROL_CLEAR", "CONTROL_ENABLE", "ID_VALUE", "VERSION_VALUE", "LoadableMemory", "Register", "RegisterMap"]
+__all__ = [
+    "CONTROL_CLEAR",
+    "CONTROL_ENABLE",
+    "ID_VALUE",
+    "VERSION_VALUE",
+    "LoadableMemory",
+    "Register",
+    "RegisterMap",
+]
 
 ID_VALUE = 0x4C4D4854
 """``LMHT`` in ASCII."""
@@ -75,9 +83,13 @@ _FIXED = (
         {"enable": CONTROL_ENABLE, "clear": CONTROL_CLEAR},
     ),
     Register("STATUS", 5, "ro", "error: some stage has a sticky error", {"error": 0}),
-    Register("LOAD_SELECT", 6, "rw", "index of the memory to load; sets the word position back to the row's start"),
+    Register(
+        "LOAD_SELECT", 6, "rw", "index of the memory to load; sets the word position back to the row's start"
+    ),
     Register("LOAD_ROW", 7, "rw", "row to load; counts up after each row; sets the word position back"),
-    Register("LOAD_DATA", 8, "wo", "next word of the row, least significant first; the last one writes the row"),
+    Register(
+        "LOAD_DATA", 8, "wo", "next word of the row, least significant first; the last one writes the row"
+    ),
     Register("CYCLES", 9, "ro", "cycles since the last clear in which frames were accepted"),
 )
 _FIRST_STAGE_ADDRESS = 16

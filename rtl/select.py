@@ -18,7 +18,7 @@ def first_of(requests: Value) -> Value:
     )
 
 
-def one_hot_mux(select: Value, values: Sequence[Value]) -> Value:
+def one_hot_mux(select: Iterable[Value], values: Sequence[Value]) -> Value:
     """The value whose select bit is 1; 0 if none is. At most one may be."""
     return reduce(
         operator.or_, (bit.replicate(len(value)) & value for bit, value in zip(select, values, strict=True))

@@ -12,6 +12,7 @@ from lmht.rtl.neuron_array import NeuronArray
 from lmht.rtl.parameters import TileParameters
 from lmht.rtl.pipeline import delay
 from lmht.rtl.ports import LoadSignature
+from lmht.rtl.skid import Skid
 from lmht.rtl.spike_encoder import SpikeEncoder
 from lmht.rtl.synapse_lanes import SETTLE_CYCLES, SynapseLanes
 from lmht.rtl.update_sequencer import UpdateSequencer
@@ -81,7 +82,10 @@ class Tile(wiring.Component):
         m.submodules.spike_encoder = encoder = SpikeEncoder(parameters=parameters)
 
         connect(m, wiring.flipped(self.i), event_filter.i)
-        connect(m, event_filter.o, addresses.i)
+        # The filter must not wait for the walk through the groups within a cycle.
+        m.submodules.skid = skid = Skid(payload=event_filter.o.payload.shape())
+        connect(m, event_filter.o, skid.i)
+        connect(m, skid.o, addresses.i)
         connect(m, sequencer.o, neurons.i)
         connect(m, neurons.o, encoder.i)
         connect(m, encoder.o, wiring.flipped(self.o))

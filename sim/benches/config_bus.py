@@ -1,4 +1,4 @@
-"""Bench of :class:`~lmht.rtl.config_bus.ConfigBus` alone: loads, reads, counters, sticky errors, and all that must be refused.
+"""Bench of :class:`~lmht.rtl.config_bus.ConfigBus` alone: loads, reads, counters, sticky errors, refusals.
 
 Parameters (JSON): ``design`` (fields of DesignParameters).
 """
@@ -123,7 +123,11 @@ async def refuses_what_does_not_exist(dut: Any) -> None:
 async def counters_and_errors(dut: Any) -> None:
     """Counters add up their pulses, errors stick, a clear clears both, and enable gates the cycle counter."""
     bench, bus, registers, rng = await _start(dut)
-    stages = [name.removesuffix("_errors") for name in (r.name for r in registers.registers) if name.endswith("_errors")]
+    stages = [
+        name.removesuffix("_errors")
+        for name in (r.name for r in registers.registers)
+        if name.endswith("_errors")
+    ]
     assert await bus.read("STATUS") == 0
     for stage in stages:
         pulses = getattr(dut, f"{stage}_pulses")
@@ -143,7 +147,11 @@ async def counters_and_errors(dut: Any) -> None:
                 flagged = int(errors.value)
                 errors.value = 0
             found = [await bus.read(name) for name in names]
-            assert all(value and value % times == 0 for value in found), (stage, times, dict(zip(names, found, strict=True)))
+            assert all(value and value % times == 0 for value in found), (
+                stage,
+                times,
+                dict(zip(names, found, strict=True)),
+            )
             if errors is not None:
                 assert await bus.read(f"{stage}_errors") == flagged
                 assert await bus.read("STATUS") == 1

@@ -58,7 +58,9 @@ async def levels(dut: Any) -> None:
         Sink(dut, "o", StructCodec(spike_vector_layout(tile)), ready=pattern(str(given["ready"]), rng))
     )
     await bench.reset()
-    await load_memories(bench, {name: arrays[f"memory_{name}"] for name in tile.memories if name != "weights"})
+    await load_memories(
+        bench, {name: arrays[f"memory_{name}"] for name in tile.memories if name != "weights"}
+    )
 
     flags = [rng.random() < 0.3 for _ in frames]
     for sums, flag in zip(frames, flags, strict=True):
@@ -91,7 +93,9 @@ async def levels(dut: Any) -> None:
                 spoke |= value != 0
                 if neuron < tile.channels:
                     found[frame, step, neuron] = value
-        assert spoke or vector["last"] or tile.neuron.is_classifier or tile.update_lanes > 1, f"row {row} is silent"
+        assert spoke or vector["last"] or tile.neuron.is_classifier or tile.update_lanes > 1, (
+            f"row {row} is silent"
+        )
         previous = row
         if vector["last"]:
             assert vector["error"] == flags[frame], f"frame {frame}: error {vector['error']}"

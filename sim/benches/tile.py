@@ -154,9 +154,7 @@ async def frames(dut: Any) -> None:
     memories = {name: arrays[f"memory_{name}"] for name in tile.memories}
 
     bench = Bench(dut)
-    source = bench.add(
-        Source(dut, "i", EventCodec(tile.input), valid=pattern(str(given["idle"]), rng))
-    )
+    source = bench.add(Source(dut, "i", EventCodec(tile.input), valid=pattern(str(given["idle"]), rng)))
     sink = bench.add(Sink(dut, "o", EventCodec(tile.output), ready=pattern(str(given["ready"]), rng)))
     pulses = bench.add(PulseCounter(dut, "pulses", Tile.PULSES))
     errors = bench.add(PulseCounter(dut, "errors", Tile.ERRORS))
@@ -187,9 +185,13 @@ async def frames(dut: Any) -> None:
 
     counted, flagged = pulses.totals(), errors.totals()
     for name in ("events_in", "dropped"):
-        assert counted[name] == maker.totals[name], f"{name}: expected {maker.totals[name]}, found {counted[name]}"
+        assert counted[name] == maker.totals[name], (
+            f"{name}: expected {maker.totals[name]}, found {counted[name]}"
+        )
     for name in ("coordinates", "level", "rows", "kind"):
-        assert flagged[name] == maker.totals[name], f"{name}: expected {maker.totals[name]}, found {flagged[name]}"
+        assert flagged[name] == maker.totals[name], (
+            f"{name}: expected {maker.totals[name]}, found {flagged[name]}"
+        )
     assert counted["frames"] == len(expected)
     assert counted["integrate"] == sum(maker.sent) * tile.groups
     assert counted["update"] == len(expected) * tile.update_cycles
@@ -199,7 +201,9 @@ async def frames(dut: Any) -> None:
         _check_steady_state(tile, sink, expected, maker.sent)
 
 
-def _check_steady_state(tile: TileParameters, sink: Sink, expected: list[list[Event]], sent: list[int]) -> None:
+def _check_steady_state(
+    tile: TileParameters, sink: Sink, expected: list[list[Event]], sent: list[int]
+) -> None:
     """Frames end as often as the slower of integration and update allows; nothing else costs a cycle."""
     ends = []
     position = -1

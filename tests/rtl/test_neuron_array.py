@@ -26,7 +26,13 @@ THETA = 1 << FRACTION_BITS
 
 
 def run(
-    tmp_path: Path, layer: IntegerLayer, sums: np.ndarray, *, name: str = "array", ready: str = "always", **options: Any
+    tmp_path: Path,
+    layer: IntegerLayer,
+    sums: np.ndarray,
+    *,
+    name: str = "array",
+    ready: str = "always",
+    **options: Any,
 ) -> np.ndarray:
     """Levels that the hardware of `layer` emits for accumulators `sums`, shape (frames, T, N)."""
     rng = np.random.default_rng(SEED)
@@ -43,7 +49,9 @@ def run(
         input_max_level=layer.levels or 1,
     )
     source = IntegerNetwork(name="array", input_shape=(1, 1, 1), layers=(before, layer, after))
-    design = plan(source, choose_widths(source), name="array", events=[1, 1, 1], options=PlanOptions(**options))
+    design = plan(
+        source, choose_widths(source), name="array", events=[1, 1, 1], options=PlanOptions(**options)
+    )
     tile = design.layers[1][0]
     # The sums come from the test, not from weights: widen what the weights would need.
     widest = int(np.abs(sums).max()).bit_length() + 2
@@ -105,16 +113,15 @@ def plain_layer(steps: int, levels: int, neurons: int, initial_membrane: int) ->
 
 
 @pytest.mark.parametrize(
-    ("steps", "levels", "options"),
+    ("steps", "levels", "leak", "options"),
     [
-        (2, 2, {}),
-        (3, 5, {"update_lanes": 4, "mix_multipliers": 6}),
-        (4, 15, {"mix_multipliers": 2}),
-        (8, 1, {"update_lanes": 2}),
+        (2, 2, False, {}),
+        (3, 5, True, {"update_lanes": 4, "mix_multipliers": 6}),
+        (4, 15, False, {"mix_multipliers": 2}),
+        (8, 1, True, {"update_lanes": 2}),
     ],
 )
-@pytest.mark.parametrize("leak", [False, True])
-def test_levels(steps: int, levels: int, options: dict, leak: bool, tmp_path: Path) -> None:
+def test_levels(steps: int, levels: int, leak: bool, options: dict, tmp_path: Path) -> None:
     rng = np.random.default_rng(SEED)
     layer = random_layer(
         rng,
@@ -151,9 +158,13 @@ def test_lemma_4_1(levels: int, tmp_path: Path) -> None:
         assert inside.any()
         assert not inside.all()
 
-        m_ht = run(tmp_path, plain_layer(2, levels, neurons, start), currents, name=f"m_ht_{start}", lanes=[1, 8, 2])
+        m_ht = run(
+            tmp_path, plain_layer(2, levels, neurons, start), currents, name=f"m_ht_{start}", lanes=[1, 8, 2]
+        )
         fed = np.repeat(currents // levels, levels, axis=1)
-        spikes = run(tmp_path, plain_layer(2 * levels, 1, neurons, start), fed, name=f"if_{start}", lanes=[1, 8, 2])
+        spikes = run(
+            tmp_path, plain_layer(2 * levels, 1, neurons, start), fed, name=f"if_{start}", lanes=[1, 8, 2]
+        )
         windows = spikes.reshape(frames, 2, levels, neurons).sum(axis=2)
         assert np.array_equal(m_ht[:, 0], windows[:, 0])
         assert np.array_equal(m_ht[:, 1][inside], windows[:, 1][inside])
