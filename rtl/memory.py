@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from amaranth.hdl import ClockSignal, Instance, Module, Signal
 
 from lmht.rtl.parameters import MemoryShape
 
-__all__ = ["Ram", "memory_source"]
-
-
-def memory_source() -> Path:
-    """Verilog file that defines ``lmht_ram``; it belongs beside every emitted design."""
-    return Path(__file__).with_name("lmht_ram.v")
+__all__ = ["Ram"]
 
 
 class Ram:

@@ -49,7 +49,7 @@ class SynapseLanes(wiring.Component):
     ``read_data`` : out, :func:`accumulator_row_layout`, 2 cycles (with ``read_enable``) after ``read_group``
 
     A bank is either integrated into or read: while ``reading``, ``read_bank`` must name a bank that no operation of
-    the last ``SETTLE_CYCLES`` cycles touched. Rows need no clearing: a frame's first operation on a row starts from zero.
+    the last ``SETTLE_CYCLES`` cycles touched. Rows need no clearing: a frame's first operation on one starts at zero.
 
     Results of operations on the same row that are still on their way are forwarded, so operations may hit the
     same row in every cycle. A row returns every `groups` cycles at the earliest; where that is more than four

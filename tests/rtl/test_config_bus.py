@@ -11,10 +11,9 @@ import pytest
 
 from lmht.gen.plan import PlanOptions
 from lmht.rtl.config_bus import ConfigBus
-from lmht.rtl.memory import memory_source
 from lmht.rtl.parameters import DesignParameters
 from lmht.rtl.registers import RegisterMap
-from lmht.rtl.verilog import emit_verilog
+from lmht.rtl.verilog import emit_verilog, memory_source
 from lmht.sim.random_networks import random_design
 from lmht.sim.runner import BenchFailure, run_cocotb
 

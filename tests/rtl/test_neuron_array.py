@@ -14,9 +14,8 @@ from lmht.gen.integer import IntegerLayer, IntegerNetwork
 from lmht.gen.memory_contents import pack_memories
 from lmht.gen.plan import PlanOptions, plan
 from lmht.rtl.fire import Fire
-from lmht.rtl.memory import memory_source
 from lmht.rtl.neuron_array import NeuronArray
-from lmht.rtl.verilog import emit_verilog
+from lmht.rtl.verilog import emit_verilog, memory_source
 from lmht.sim.random_networks import random_layer
 from lmht.sim.runner import BenchFailure, run_cocotb
 

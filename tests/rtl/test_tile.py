@@ -12,10 +12,9 @@ import pytest
 from lmht.gen.integer import IntegerNetwork
 from lmht.gen.memory_contents import pack_memories
 from lmht.gen.plan import PlanOptions
-from lmht.rtl.memory import memory_source
 from lmht.rtl.parameters import DesignParameters, TileParameters
 from lmht.rtl.tile import Tile
-from lmht.rtl.verilog import emit_verilog
+from lmht.rtl.verilog import emit_verilog, memory_source
 from lmht.sim.random_networks import random_design
 from lmht.sim.runner import BenchFailure, run_cocotb
 
