@@ -17,9 +17,13 @@ __all__ = ["SynapseLanes", "accumulator_row_layout"]
 READ_CYCLES = 2
 """Cycles a read takes, through the registered output of its memory."""
 WEIGHT_CYCLES = READ_CYCLES + 1
-"""Cycles from an operation to its weights at the multipliers: block RAMs lie far from them, and one more register
-shares the way. The accumulators are read as much later."""
-SETTLE_CYCLES = WEIGHT_CYCLES + 3
+"""Cycles from an operation to its weights at the multipliers. Block RAMs, multipliers and accumulators lie far from
+each other in an FPGA: each way between them gets a register of its own."""
+PRODUCT_CYCLES = 2
+"""Cycles from there to the products at the adders."""
+ACCUMULATOR_CYCLE = WEIGHT_CYCLES + PRODUCT_CYCLES - READ_CYCLES - 1
+"""Cycle of an operation in which the read of its accumulators begins, so that operands and products meet."""
+SETTLE_CYCLES = ACCUMULATOR_CYCLE + READ_CYCLES + 3
 """Cycles after an operation from which a read of its accumulator row sees the result."""
 
 
@@ -80,28 +84,28 @@ class SynapseLanes(wiring.Component):
         weights.connect_load(m, self.load_weights)
         m.d.comb += weights.read_row.eq(self.operation.weight_row)
 
-        # Counted from the read of the accumulators. Cycle 2: they and the weights are there. Cycle 3: product and
-        # operand. Cycle 4: sum, to be written. Forwarding looks back two cycles further.
-        late = WEIGHT_CYCLES - READ_CYCLES
-        valid = [delay(m, self.operation_valid, late, name="valid_late", reset_less=False)]
+        # Counted from the read of the accumulators. Cycle 2: they are there. Cycle 3: product and operand.
+        # Cycle 4: sum, to be written. Forwarding looks back two cycles further.
+        valid = [delay(m, self.operation_valid, ACCUMULATOR_CYCLE, name="valid_late", reset_less=False)]
         target = Signal(data.StructLayout({"bank": 1, "first": 1, "group": range(parameters.groups)}))
         m.d.comb += [
             target.bank.eq(self.operation.bank),
             target.first.eq(self.operation.first),
             target.group.eq(self.operation.group),
         ]
-        where = [delay(m, target, late, name="target_late")]
+        where = [delay(m, target, ACCUMULATOR_CYCLE, name="target_late")]
         for cycle in range(1, READ_CYCLES + (5 if self._possible(4) else 3)):
             valid.append(delay(m, valid[-1], 1, name=f"valid_{cycle}", reset_less=False))
             where.append(delay(m, where[-1], 1, name=f"target_{cycle}"))
         levels = delay(m, self.operation.levels, WEIGHT_CYCLES, name="levels")
-        weight_row = delay(m, weights.read_data, late, name="weight_row")
+        weight_row = delay(m, weights.read_data, WEIGHT_CYCLES - READ_CYCLES, name="weight_row")
 
-        product_row = Signal(row_layout, reset_less=True)
+        multiplied_row = Signal(row_layout, reset_less=True)
         for lane in range(parameters.lanes):
             weight = weight_row.word_select(lane, parameters.weight_bits).as_signed()
             for step in range(parameters.neuron.input_steps):
-                m.d.sync += product_row[lane][step].eq(weight * levels[step])
+                m.d.sync += multiplied_row[lane][step].eq(weight * levels[step])
+        product_row = delay(m, multiplied_row, PRODUCT_CYCLES - 1, name="product_row")
 
         sum_row = Signal(row_layout, reset_less=True)
         banks = []
