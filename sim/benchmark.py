@@ -134,6 +134,7 @@ def benchmark(
     emit: Callable[[], object] | float | None = None,
     place: str | None = None,
     place_folder: Path | None = None,
+    optimize: bool = True,
 ) -> BenchmarkResult:
     """Measure a build.
 
@@ -152,6 +153,8 @@ def benchmark(
         Synthesize, place and route for this device.
     place_folder : Path, optional
         Where its netlist and logs stay.
+    optimize : bool
+        False builds the harness in less time, which says nothing about its speed: for tests.
 
     Raises
     ------
@@ -176,7 +179,7 @@ def benchmark(
     expected = expect(build.network, build.parameters, images)
     golden_seconds = time.perf_counter() - start
 
-    harness = Harness.for_build(build)
+    harness = Harness.for_build(build, optimize=optimize)
     build_seconds = _seconds(harness.prepare)
     runs, bare_speed = [], 0.0
     for _ in range(repeats):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,8 +22,9 @@ __all__ = ["build_harness", "waveform_format"]
 # Verilator may choose any value where the Verilog says x: the design never reads one that matters (every register has a
 # reset value and memories are loaded first), and choosing freely is faster.
 _VERILATOR_FLAGS = ("-O3", "--x-assign", "fast", "--x-initial", "fast", "--no-assert", "--no-timing")
-# Code that runs once (set-up, memory clearing) is compiled fast instead of well.
-_MAKE_FLAGS = ("OPT_FAST=-O3", "OPT_SLOW=-O0", "OPT_GLOBAL=-O1")
+# OPT_SLOW is for code that runs once, OPT_GLOBAL for Verilator's library, OPT_FAST for the rest.
+_OPTIMIZED = ("OPT_FAST=-O3", "OPT_SLOW=-O0", "OPT_GLOBAL=-O1")
+_QUICKLY_BUILT = ("OPT_FAST=-O0", "OPT_SLOW=-O0", "OPT_GLOBAL=-O1")
 
 
 def waveform_format() -> str:
@@ -40,6 +42,7 @@ def build_harness(
     taps: Sequence[Tap],
     *,
     trace: str | None = None,
+    optimize: bool = True,
 ) -> Path:
     """Path of the executable, from the cache if the same was built before.
 
@@ -51,6 +54,8 @@ def build_harness(
         Streams whose nets are made readable.
     trace : {"vcd", "fst"}, optional
         Waveform format to build for.
+    optimize : bool
+        False for a build in less time.
 
     Raises
     ------
@@ -67,10 +72,14 @@ def build_harness(
     ]
     if trace:
         flags += ["-CFLAGS", "-DWAVEFORM"]
-    for flag in _MAKE_FLAGS:
-        flags += ["-MAKEFLAGS", flag]
     version = verilator_version()
-    runtime_key = build_key([], flags, version)
+    # The library is the same for both, so its objects are shared.
+    runtime_key = build_key([], [*flags, _OPTIMIZED[2]], version)
+    for flag in _OPTIMIZED if optimize else _QUICKLY_BUILT:
+        flags += ["-MAKEFLAGS", flag]
+    if not optimize:
+        # One compilation of everything: the headers take longer than a small design.
+        flags += ["-MAKEFLAGS", "VM_PARALLEL_BUILDS=0"]
     runtime = cached_folder("harness-runtime", runtime_key)
 
     def build(folder: Path) -> None:
@@ -99,6 +108,8 @@ def build_harness(
             "--top-module",
             parameters.name,
         ]
+        # The wheel's makefile names the Python that it was built with.
+        command += ["-MAKEFLAGS", f"PYTHON3={sys.executable}"]
         command += ["--Mdir", "objects", "-o", "harness", "-CFLAGS", "-I..", *inputs, "harness.cpp"]
         result = subprocess.run(
             command, cwd=folder, env=toolchain_environment(), capture_output=True, text=True, check=False

@@ -19,13 +19,14 @@ from lmht.sim.harness import Harness
 from lmht.sim.locate import Fault, locate, stall_text
 from lmht.sim.memory_check import MemoryDifference, memory_differences
 from lmht.sim.report import Difference, VerifyReport, stage_table, summarize_cycles
-from lmht.sim.simulation import MISSING_LOGIT, Progress, SimulationRun
+from lmht.sim.simulation import MISSING_LOGIT, Progress, SimulationRun, frame_bytes
 
 __all__ = ["Engine", "verify"]
 
 Engine = Literal["harness", "cocotb"]
 
 _LISTED = 20  # differences of one kind that a report lists
+_LAYERS_COMPARED = 8  # images compared layer by layer where nothing else differs
 _SEARCHED = 2000  # images in which the cause of a wrong counter is looked for
 
 
@@ -38,12 +39,14 @@ def verify(
     idle: float = 0.0,
     back_pressure: float = 0.0,
     seed: int = 0,
+    optimize: bool = True,
     progress: Progress | None = None,
 ) -> VerifyReport:
     """Stream images through the emitted design and compare everything with the golden model.
 
-    If anything differs, the images up to the first wrong one are streamed again with every link between the
-    components observed, and the report's first difference names the component at fault.
+    Then images are streamed again with every link between the components observed and compared layer by layer: up to
+    the first wrong image if anything differs, so that the report's first difference names the component at fault;
+    else the first few, since a fault may cancel out before the logits.
 
     Parameters
     ----------
@@ -56,6 +59,8 @@ def verify(
         Probabilities, 0 to below 1, that input and output pause in a cycle.
     seed : int
         Of both.
+    optimize : bool
+        False builds the harness in a third of the time; it then simulates several times slower.
     progress : callable, optional
         Called with the images done and the images in all (harness only).
 
@@ -72,23 +77,30 @@ def verify(
         raise ValueError(f"engine must be harness or cocotb, not {engine!r}")
     start = time.perf_counter()
     images = np.asarray(images)
+    frame_bytes(images, build.parameters)  # refuses images that do not fit
+    if labels is not None and len(labels) != len(images):
+        raise ValueError(f"labels must be {len(images)}, one for each image, not {len(labels)}")
     memory = memory_differences(
         build.parameters, build.network, read_image(build.image_file, build.parameters.design_hash)
     )
     expected = expect(build.network, build.parameters, images)
     golden_seconds = time.perf_counter() - start
 
-    simulator = _Simulator(build, images, engine, idle, back_pressure, seed)
+    simulator = _Simulator(
+        Harness.for_build(build, optimize=optimize) if engine == "harness" else CocotbEngine.for_build(build),
+        images,
+        {"idle": idle, "back_pressure": back_pressure},
+        seed,
+    )
     run = simulator.run(progress=progress)
     differences = [
         *(Difference(kind="memory", message=str(item), stage=item.stage) for item in memory),
         *_compare_results(expected, run),
         *_compare_registers(build, expected, run),
     ]
-    if differences:
-        place = _find_place(build, images, simulator, run, differences, memory)
-        if place is not None:
-            differences.insert(0, place)
+    place = _find_place(build, images, simulator, run, differences, memory)
+    if place is not None:
+        differences.insert(0, place)
     accuracy = None
     if labels is not None and run.images:
         accuracy = float((run.classes == np.asarray(labels)[: run.images]).mean())
@@ -119,16 +131,14 @@ class _Simulator:
 
     def __init__(
         self,
-        build: Build,
+        engine: Harness | CocotbEngine,
         images: NDArray[np.uint8],
-        engine: Engine,
-        idle: float,
-        back_pressure: float,
+        stimulus: dict[str, float],
         seed: int,
     ):
-        self._engine = Harness.for_build(build) if engine == "harness" else CocotbEngine.for_build(build)
+        self._engine = engine
         self._images = images
-        self._stimulus = {"idle": idle, "back_pressure": back_pressure}
+        self._stimulus = stimulus
         self._seed = seed
 
     def run(
@@ -218,18 +228,21 @@ def _find_place(
     differences: list[Difference],
     memory: tuple[MemoryDifference, ...],
 ) -> Difference | None:
-    """Observe the first wrong image and compare it layer by layer."""
+    """Observe the links while the first wrong image passes, and compare it layer by layer.
+
+    Without a difference the first images are looked at: a fault may cancel out before the logits.
+    """
     affected = [item.image for item in differences if item.image is not None and item.image < len(images)]
     if affected:
-        candidates = [min(affected)]
+        candidates = range(min(affected), min(affected) + 1)
     elif any(item.kind != "memory" for item in differences):
         # Only counters or error bits differ: whichever image did it, its words at the taps show it.
-        candidates = list(range(min(run.images, _SEARCHED)))
+        candidates = range(min(run.images, _SEARCHED))
     else:
-        return None
+        candidates = range(min(run.images, _LAYERS_COMPARED))
     # The images behind it keep the design as busy as it was.
-    count = min(len(images), candidates[-1] + len(build.parameters.layers) + 3)
-    observed = simulator.run(count, range(candidates[0], candidates[-1] + 1))
+    count = min(len(images), candidates.stop + len(build.parameters.layers) + 2)
+    observed = simulator.run(count, candidates)
     for image in candidates:
         fault = locate(build.parameters, build.network, images[image], image, observed)
         if fault is not None:
