@@ -104,7 +104,9 @@ def row(configuration: Configuration, network: Network, build: Build, reports: l
     assert harness.cycles is not None
     assert harness.accuracy is not None
     tiles = " / ".join(f"{len(layer)} x {layer[0].lanes}" for layer in build.parameters.layers)
-    leaks = [float(layer.neuron.leak()) for layer in network.layers if isinstance(layer.neuron, LMHT)]
+    leaks = [
+        float(layer.neuron.leak().detach()) for layer in network.layers if isinstance(layer.neuron, LMHT)
+    ]
     equal = " + ".join(
         f"{report.logits:,}" if report.ok else f"**DIFFERENT: {report.differences[0].message}**"
         for report in reports
