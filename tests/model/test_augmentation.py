@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from lmht.model.augmentation import random_shift
 
 

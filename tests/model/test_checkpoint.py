@@ -6,6 +6,7 @@ import json
 import pytest
 import safetensors.torch
 import torch
+
 from lmht.model import (
     CheckpointError,
     EpochRecord,

@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 import torch
+
 from lmht.model import DataError, load_dataset
 from lmht.model.data import stratified_split
 

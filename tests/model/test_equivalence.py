@@ -8,6 +8,7 @@ from fractions import Fraction
 import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
+
 from lmht.model import LMHT, QCFS
 
 GRID = 64

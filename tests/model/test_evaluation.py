@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from lmht.model import Network, NetworkConfig, evaluate
 
 

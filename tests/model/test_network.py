@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from lmht.model import LMHT, Network, NetworkConfig, QuantLinear, TimeBatchNorm, explain_validation_error
 from pydantic import ValidationError
+
+from lmht.model import LMHT, Network, NetworkConfig, QuantLinear, TimeBatchNorm, explain_validation_error
 
 TINY = {"architecture": "12-5-4-3", "input_shape": (1, 3, 4)}
 

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from lmht.model import LMHT, QCFS
 
 

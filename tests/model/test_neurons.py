@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
 from lmht.model import LMHT, default_threshold, neurons
 
 # Currents, membranes and thresholds are multiples of 1/64 and the leaks short binary fractions, so that every

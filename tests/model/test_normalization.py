@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from lmht.model import TimeBatchNorm
 from torch import nn
+
+from lmht.model import TimeBatchNorm
 
 
 @pytest.mark.parametrize("shape", [(4, 5, 3), (4, 5, 3, 2, 6), (1, 20, 3)])

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+
 from lmht.model import EpochRecord
 from lmht.model.progress import TrainingProgress
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
 from lmht.model import QuantLinear, quantize_symmetric
 
 bit_widths = st.integers(2, 8)
