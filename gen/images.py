@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lmht.gen.memory_contents import loadable_memories
+from lmht.gen.memory_contents import tile_memories
 from lmht.rtl.parameters import DesignParameters
 
 __all__ = [
@@ -52,7 +52,7 @@ class Image:
 
     def by_name(self, design: DesignParameters) -> dict[str, NDArray[np.uint32]]:
         """Rows by memory name; memories that the image does not hold are left out."""
-        memories = loadable_memories(design)
+        memories = tile_memories(design)
         return {
             memory.name: self.sections[memory.index] for memory in memories if memory.index in self.sections
         }
@@ -68,7 +68,7 @@ def format_hex(rows: NDArray[np.uint32], width: int) -> str:
 
 def encode_image(design: DesignParameters, contents: Mapping[str, NDArray[np.uint32]]) -> bytes:
     """The bytes of ``image.bin`` with one section for every loadable memory."""
-    memories = loadable_memories(design)
+    memories = tile_memories(design)
     sections = []
     for memory in memories:
         rows = contents[memory.name]

@@ -13,40 +13,39 @@ from numpy.typing import NDArray
 
 from lmht.gen.integer import IntegerLayer, IntegerNetwork
 from lmht.gen.pack import pack_rows, unpack_rows
-from lmht.rtl.parameters import DesignParameters, MemoryShape, TileParameters
+from lmht.rtl.parameters import DesignParameters, TileParameters
+from lmht.rtl.registers import LoadableMemory, RegisterMap
 
-__all__ = ["LoadableMemory", "loadable_memories", "pack_memories", "unpack_layers"]
+__all__ = ["TileMemory", "pack_memories", "tile_memories", "unpack_layers"]
 
 Rows = NDArray[np.uint32]
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoadableMemory:
-    """One memory that the configuration bus loads: `index` is its number there and in ``image.bin``."""
+class TileMemory(LoadableMemory):
+    """A loadable memory of a tile; `index` is its number on the configuration bus and in ``image.bin``."""
 
-    index: int
-    name: str
     tile: TileParameters
-    memory: str
-    shape: MemoryShape
-
-    @property
-    def words(self) -> int:
-        """Words of 32 bits in a row."""
-        return -(-self.shape.width // 32)
 
 
-def loadable_memories(design: DesignParameters) -> list[LoadableMemory]:
+def tile_memories(design: DesignParameters) -> list[TileMemory]:
     """All memories of all tiles in the order of their numbers, named ``<tile>_<memory>``."""
-    pairs = [(tile, memory, shape) for tile in design.tiles for memory, shape in tile.memories.items()]
+    tiles = {tile.name: tile for tile in design.tiles}
     return [
-        LoadableMemory(index=index, name=f"{tile.name}_{memory}", tile=tile, memory=memory, shape=shape)
-        for index, (tile, memory, shape) in enumerate(pairs)
+        TileMemory(
+            index=memory.index,
+            stage=memory.stage,
+            memory=memory.memory,
+            shape=memory.shape,
+            tile=tiles[memory.stage],
+        )
+        for memory in RegisterMap.for_design(design).memories
+        if memory.stage in tiles
     ]
 
 
 def pack_memories(design: DesignParameters, network: IntegerNetwork) -> dict[str, Rows]:
-    """Rows of every loadable memory by name, in the order of :func:`loadable_memories`.
+    """Rows of every loadable memory by name, in the order of :func:`tile_memories`.
 
     Returns
     -------
@@ -61,7 +60,7 @@ def pack_memories(design: DesignParameters, network: IntegerNetwork) -> dict[str
     if len(design.layers) != len(network.layers):
         raise ValueError(f"network must have {len(design.layers)} layers, not {len(network.layers)}")
     contents = {}
-    for memory in loadable_memories(design):
+    for memory in tile_memories(design):
         tile, layer = memory.tile, network.layers[memory.tile.layer]
         if (layer.neurons, layer.inputs) != (tile.layer_channels, tile.input.positions):
             raise ValueError(
@@ -127,7 +126,7 @@ def unpack_layers(design: DesignParameters, contents: Mapping[str, Rows]) -> tup
     ValueError
         If a memory is missing, has another shape, or holds what no integer layer can.
     """
-    for memory in loadable_memories(design):
+    for memory in tile_memories(design):
         if memory.name not in contents:
             raise ValueError(f"memory {memory.name} is missing")
         found, expected = contents[memory.name].shape, (memory.shape.depth, memory.words)

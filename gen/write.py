@@ -14,7 +14,7 @@ from lmht.gen.images import IMAGE_FILE, encode_image, format_hex
 from lmht.gen.integer import IntegerNetwork
 from lmht.gen.integer_files import save_integer_network
 from lmht.gen.manifest import MemoryRecord, RegisterRecord
-from lmht.gen.memory_contents import loadable_memories, pack_memories
+from lmht.gen.memory_contents import pack_memories, tile_memories
 from lmht.rtl.accelerator import Accelerator
 from lmht.rtl.parameters import DesignParameters
 from lmht.rtl.registers import RegisterMap
@@ -28,7 +28,7 @@ def write_design(folder: Path, design: DesignParameters, network: IntegerNetwork
     registers = RegisterMap.for_design(design)
     contents = pack_memories(design, network)
     image = encode_image(design, contents)
-    memory_files = {memory.name: f"images/{memory.name}.hex" for memory in loadable_memories(design)}
+    memory_files = {memory.name: f"images/{memory.name}.hex" for memory in tile_memories(design)}
     verilog = [f"{design.name}.v", memory_source().name]
     written: dict[str, bytes] = {
         verilog[0]: emit_verilog(Accelerator(parameters=design), design.name).encode(),
@@ -44,7 +44,7 @@ def write_design(folder: Path, design: DesignParameters, network: IntegerNetwork
             header=HEADER_FILE,
         ).encode(),
     }
-    for memory in loadable_memories(design):
+    for memory in tile_memories(design):
         text = format_hex(contents[memory.name], memory.shape.width)
         written[memory_files[memory.name]] = text.encode()
     (folder / "images").mkdir()

@@ -8,7 +8,7 @@ import numpy as np
 
 from lmht.gen.images import Image
 from lmht.gen.integer import IntegerNetwork
-from lmht.gen.memory_contents import LoadableMemory, loadable_memories, pack_memories
+from lmht.gen.memory_contents import TileMemory, pack_memories, tile_memories
 from lmht.gen.pack import unpack_rows
 from lmht.rtl.parameters import DesignParameters
 
@@ -64,7 +64,7 @@ def memory_differences(
     """
     contents, found = pack_memories(design, network), image.by_name(design)
     differences = []
-    for memory in loadable_memories(design):
+    for memory in tile_memories(design):
         if memory.name not in found:
             raise ValueError(f"memory {memory.name} is missing from the image")
         expected, held = contents[memory.name], found[memory.name]
@@ -77,7 +77,7 @@ def memory_differences(
 
 
 def _describe(
-    memory: LoadableMemory, rows: np.ndarray, expected: np.ndarray, found: np.ndarray
+    memory: TileMemory, rows: np.ndarray, expected: np.ndarray, found: np.ndarray
 ) -> MemoryDifference:
     tile = memory.tile
     bits, signed = {
@@ -118,7 +118,7 @@ def _describe(
     )
 
 
-def _synapse(memory: LoadableMemory, row: int, lane: int) -> str:
+def _synapse(memory: TileMemory, row: int, lane: int) -> str:
     if memory.memory != "weights":
         return ""
     tile = memory.tile

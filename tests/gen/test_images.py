@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from lmht.gen.images import ImageError, encode_image, format_hex, read_image
-from lmht.gen.memory_contents import loadable_memories, pack_memories
+from lmht.gen.memory_contents import pack_memories, tile_memories
 from lmht.sim.random_networks import random_design
 
 
@@ -30,7 +30,7 @@ def with_crc(words):
 
 def test_bytes_are_as_documented(built):
     design, contents, image = built
-    memories = loadable_memories(design)
+    memories = tile_memories(design)
     words = [0x494D484C, 1, int(design.design_hash[8:], 16), int(design.design_hash[:8], 16)]
     data = []
     for index, memory in enumerate(memories):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmht.gen.memory_contents import loadable_memories, pack_memories, unpack_layers
+from lmht.gen.memory_contents import pack_memories, tile_memories, unpack_layers
 from lmht.gen.plan import PlanOptions
 from lmht.rtl.registers import RegisterMap
 from lmht.sim.random_networks import random_design
@@ -89,7 +89,7 @@ def test_numbers_are_those_of_the_configuration_bus():
         np.random.default_rng(0), plan_options=PlanOptions(split={0: 2}), widths=(24, 10)
     )
     owned = RegisterMap.for_design(design).memories
-    listed = loadable_memories(design)
+    listed = tile_memories(design)
     found = [(memory.index, memory.name, memory.shape, memory.words) for memory in listed]
     expected = [(memory.index, memory.name, memory.shape, memory.words) for memory in owned]
     assert found == expected[: len(found)]
