@@ -41,7 +41,7 @@ demo: $(READY)
 	$(RUN)/lmht demo
 
 test: $(READY)
-	$(RUN)/python -m pytest
+	OMP_NUM_THREADS=1 $(RUN)/python -m pytest -n auto --dist worksteal
 
 lint: $(READY)
 	$(RUN)/ruff format --check .
