@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,9 +101,8 @@ class CocotbEngine:
             if observe is not None:
                 settings |= {"observe": [observe.start, observe.stop], "nets": [tap.nets for tap in taps]}
             if expected is not None:
-                np.savez(
-                    folder / "expected.npz", **{key: np.asarray(value) for key, value in expected.items()}
-                )
+                arrays: dict[str, Any] = {key: np.asarray(value) for key, value in expected.items()}
+                np.savez(folder / "expected.npz", **arrays)
                 settings["expected"] = str(folder / "expected.npz")
             start = time.perf_counter()
             run_cocotb(

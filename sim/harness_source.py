@@ -15,13 +15,12 @@ from amaranth.lib import data
 from jinja2 import Environment, StrictUndefined
 
 from lmht.gen.images import IMAGE_FORMAT, IMAGE_MAGIC
-from lmht.rtl.events import EventKind
 from lmht.rtl.frame_encoder import frame_beat_layout
 from lmht.rtl.parameters import DesignParameters
 from lmht.rtl.readout import result_layout
 from lmht.rtl.registers import CONTROL_CLEAR, CONTROL_ENABLE, RegisterMap
 from lmht.sim.simulation import EVENT_DTYPE, image_dtype
-from lmht.sim.taps import Tap
+from lmht.sim.taps import KIND_CODES, Tap
 
 __all__ = ["harness_sources", "readable_nets", "result_fields"]
 
@@ -100,7 +99,7 @@ def harness_sources(
         bytes_per_beat=parameters.frame.bytes_per_beat,
         beats=parameters.frame.beats,
         classes=parameters.classes,
-        frame_end=EventKind.FRAME_END.value,
+        frame_end=KIND_CODES["FRAME_END"],
         addresses={
             name: registers.address(register)
             for name, register in (

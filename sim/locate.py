@@ -163,24 +163,22 @@ def _compare(
     outside = np.flatnonzero(counts[len(values) :])
     if len(outside):
         return fault(f"sent an event outside the layer at {tap.name}")
-    for position, found in zip(positions, levels, strict=True):
+    for position, found in zip(positions.tolist(), levels, strict=True):
         wrong = np.flatnonzero(found != wanted[position])
         if len(wrong):
             step = int(wrong[0])
             kind = "logit" if tap.layout.signed else "level"
             what = f"{name(position)} has {kind} {found[step]} instead of {wanted[position, step]} at step {step}"
-            return fault(what, int(position), step, int(found[step]))
-    for position in np.flatnonzero(counts > 1):
-        return fault(
-            f"the event of {name(position)} came {counts[position]} times at {tap.name}", int(position)
-        )
+            return fault(what, position, step, int(found[step]))
+    for position in np.flatnonzero(counts > 1).tolist():
+        return fault(f"the event of {name(position)} came {counts[position]} times at {tap.name}", position)
     if excused:
         return None
-    lost = np.flatnonzero(sends & (counts == 0))
-    if len(lost):
+    lost = np.flatnonzero(sends & (counts == 0)).tolist()
+    if lost:
         step = int(np.flatnonzero(wanted[lost[0]])[0]) if wanted[lost[0]].any() else 0
         more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
-        return fault(f"the event of {name(lost[0])}{more} is missing at {tap.name}", int(lost[0]), step)
+        return fault(f"the event of {name(lost[0])}{more} is missing at {tap.name}", lost[0], step)
     if words.row_ends != tap.layout.height - 1:
         return fault(f"{words.row_ends} row tokens instead of {tap.layout.height - 1} at {tap.name}")
     if words.frame_ends != 1:
@@ -194,7 +192,7 @@ def _name(tap: Tap, link: int, position: int) -> str:
     if link >= 0:
         return f"layer {link}, neuron {position}"
     layout = tap.layout
-    pixel, channel = divmod(int(position), layout.channels)
+    pixel, channel = divmod(position, layout.channels)
     y, x = divmod(pixel, layout.width)
     return f"pixel y {y}, x {x}, channel {channel}"
 

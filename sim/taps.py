@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,11 @@ from numpy.typing import NDArray
 from lmht.rtl.events import EventKind, EventLayout
 from lmht.rtl.parameters import DesignParameters
 
-__all__ = ["Tap", "TapWords", "decode_words", "design_taps", "locate_nets"]
+__all__ = ["KIND_CODES", "Tap", "TapWords", "decode_words", "design_taps", "locate_nets"]
+
+_kinds: Any = EventKind  # type checkers take the members of an Amaranth enumeration for integers
+KIND_CODES: dict[str, int] = {kind.name: kind.value for kind in _kinds}
+"""What ``kind`` is in the words, by the names of :class:`~lmht.rtl.events.EventKind`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,15 +74,15 @@ class TapWords:
 
     @property
     def events(self) -> NDArray[np.bool_]:
-        return self.kind == EventKind.EVENT.value
+        return self.kind == KIND_CODES["EVENT"]
 
     @property
     def row_ends(self) -> int:
-        return int((self.kind == EventKind.ROW_END.value).sum())
+        return int((self.kind == KIND_CODES["ROW_END"]).sum())
 
     @property
     def frame_ends(self) -> int:
-        return int((self.kind == EventKind.FRAME_END.value).sum())
+        return int((self.kind == KIND_CODES["FRAME_END"]).sum())
 
 
 def design_taps(parameters: DesignParameters) -> tuple[Tap, ...]:

@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lmht.gen.build import Build
 from lmht.gen.images import read_image
-from lmht.rtl.registers import RegisterMap
 from lmht.sim.cocotb_engine import CocotbEngine
-from lmht.sim.expectations import Expectations, expect
+from lmht.sim.compare import compare_registers, compare_results
+from lmht.sim.expectations import expect
 from lmht.sim.harness import Harness
 from lmht.sim.locate import Fault, locate, stall_text
 from lmht.sim.memory_check import MemoryDifference, memory_differences
 from lmht.sim.report import Difference, VerifyReport, stage_table, summarize_cycles
-from lmht.sim.simulation import MISSING_LOGIT, Progress, SimulationRun, frame_bytes
+from lmht.sim.simulation import Progress, SimulationRun, frame_bytes
 
 __all__ = ["Engine", "verify"]
 
 Engine = Literal["harness", "cocotb"]
 
-_LISTED = 20  # differences of one kind that a report lists
 _LAYERS_COMPARED = 8  # images compared layer by layer where nothing else differs
 _SEARCHED = 2000  # images in which the cause of a wrong counter is looked for
 
@@ -89,14 +87,13 @@ def verify(
     simulator = _Simulator(
         Harness.for_build(build, optimize=optimize) if engine == "harness" else CocotbEngine.for_build(build),
         images,
-        {"idle": idle, "back_pressure": back_pressure},
-        seed,
+        {"idle": idle, "back_pressure": back_pressure, "seed": seed},
     )
     run = simulator.run(progress=progress)
     differences = [
         *(Difference(kind="memory", message=str(item), stage=item.stage) for item in memory),
-        *_compare_results(expected, run),
-        *_compare_registers(build, expected, run),
+        *compare_results(expected, run),
+        *compare_registers(build.parameters, expected, run),
     ]
     place = _find_place(build, images, simulator, run, differences, memory)
     if place is not None:
@@ -123,23 +120,22 @@ def verify(
         simulation_seconds=run.simulation_seconds,
         wall_seconds=time.perf_counter() - start,
     )
-    return replace(report, message=_message(report, memory))
+    return replace(report, message=_message(report))
+
+
+class _Stimulus(TypedDict):
+    idle: float
+    back_pressure: float
+    seed: int
 
 
 class _Simulator:
     """One engine with one stimulus, so that a run can be repeated exactly."""
 
-    def __init__(
-        self,
-        engine: Harness | CocotbEngine,
-        images: NDArray[np.uint8],
-        stimulus: dict[str, float],
-        seed: int,
-    ):
+    def __init__(self, engine: Harness | CocotbEngine, images: NDArray[np.uint8], stimulus: _Stimulus):
         self._engine = engine
         self._images = images
         self._stimulus = stimulus
-        self._seed = seed
 
     def run(
         self, count: int | None = None, observe: range | None = None, progress: Progress | None = None
@@ -147,77 +143,8 @@ class _Simulator:
         """Stream the first `count` images."""
         images = self._images[:count]
         if isinstance(self._engine, Harness):
-            return self._engine.run(
-                images, **self._stimulus, seed=self._seed, observe=observe, progress=progress
-            )
-        return self._engine.run(images, **self._stimulus, seed=self._seed, observe=observe)
-
-
-def _compare_results(expected: Expectations, run: SimulationRun) -> Iterator[Difference]:
-    """Logits, classes, flags; images without a result."""
-    count = run.images
-    wrong = np.argwhere(run.logits != expected.logits[:count])
-    for image, neuron in wrong[:_LISTED]:
-        found, wanted = int(run.logits[image, neuron]), int(expected.logits[image, neuron])
-        text = "missing" if found == MISSING_LOGIT else str(found)
-        yield Difference(
-            kind="logit",
-            message=f"image {image}: logit {neuron} is {text} instead of {wanted}",
-            image=int(image),
-            neuron=int(neuron),
-            expected=wanted,
-            found=None if found == MISSING_LOGIT else found,
-        )
-    for image in np.flatnonzero(run.classes != expected.predictions[:count])[:_LISTED]:
-        found, wanted = int(run.classes[image]), int(expected.predictions[image])
-        message = f"image {image}: class is {found} instead of {wanted}"
-        yield Difference(kind="class", message=message, image=int(image), expected=wanted, found=found)
-    for image in np.flatnonzero(run.errors)[:_LISTED]:
-        message = f"image {image}: its frame is flagged as damaged"
-        yield Difference(kind="flag", message=message, image=int(image), expected=0, found=1)
-    classes = expected.logits.shape[1]
-    for image in np.flatnonzero(run.words != classes)[:_LISTED]:
-        message = f"image {image}: {run.words[image]} logits came instead of {classes}"
-        yield Difference(
-            kind="logit", message=message, image=int(image), expected=classes, found=int(run.words[image])
-        )
-    if count < run.expected_images:
-        yield Difference(
-            kind="missing",
-            message=f"the stream stopped: {count} of {run.expected_images} images came through",
-            image=count,
-            expected=run.expected_images,
-            found=count,
-        )
-    if run.surplus:
-        message = f"{run.surplus} result words came after the last image"
-        yield Difference(kind="surplus", message=message, expected=0, found=run.surplus)
-
-
-def _compare_registers(build: Build, expected: Expectations, run: SimulationRun) -> Iterator[Difference]:
-    """Sticky errors and counters, in the order of the data path."""
-    for register in RegisterMap.for_design(build.parameters).registers:
-        if not register.name.endswith("_errors"):
-            continue
-        value = run.registers[register.name]
-        stage = register.name.removesuffix("_errors")
-        for name, bit in register.bits.items():
-            if value >> bit & 1:
-                message = f"{stage} reports the error '{name}'"
-                yield Difference(kind="error", message=message, stage=stage, expected=0, found=1)
-    if run.stalled:
-        return  # what a stalled design has not counted says nothing about where it stopped
-    for name, wanted in expected.counters(build.parameters).items():
-        found = run.registers[name]
-        if found != wanted % 2**32:
-            stage, _, _ = name.partition("_events") if "_events" in name else name.rpartition("_")
-            yield Difference(
-                kind="counter",
-                message=f"{stage} counted {found} {name.removeprefix(stage + '_')} instead of {wanted}",
-                stage=stage,
-                expected=wanted,
-                found=found,
-            )
+            return self._engine.run(images, **self._stimulus, observe=observe, progress=progress)
+        return self._engine.run(images, **self._stimulus, observe=observe)
 
 
 def _find_place(
@@ -270,7 +197,7 @@ def _describe(fault: Fault, run: SimulationRun, memory: tuple[MemoryDifference, 
     )
 
 
-def _message(report: VerifyReport, memory: tuple[MemoryDifference, ...]) -> str:
+def _message(report: VerifyReport) -> str:
     """One paragraph that says what was found."""
     stress = (
         f", idle {report.idle:g}, back-pressure {report.back_pressure:g}, seed {report.seed}"

@@ -27,7 +27,6 @@ import cocotb
 import numpy as np
 from numpy.typing import NDArray
 
-from lmht.rtl.events import EventKind
 from lmht.rtl.frame_encoder import frame_beat_layout
 from lmht.rtl.parameters import DesignParameters
 from lmht.rtl.readout import result_layout
@@ -46,7 +45,7 @@ from lmht.sim.simulation import (
     stall_cycles,
 )
 from lmht.sim.stream import Bench, Monitor, Sink, Source
-from lmht.sim.taps import decode_words, design_taps
+from lmht.sim.taps import KIND_CODES, decode_words, design_taps
 
 _DRAIN_CYCLES = 64
 
@@ -58,10 +57,10 @@ class Results:
         self._codec = StructCodec(result_layout(parameters.logit_layout))
         self._dtype = image_dtype(parameters.classes)
         self._classes = parameters.classes
-        self.records: list[np.void] = []
+        self.records: list[Any] = []
         self._record = self._empty()
 
-    def _empty(self) -> np.void:
+    def _empty(self) -> Any:
         record = np.zeros((), self._dtype)[()]
         record["logits"] = MISSING_LOGIT
         return record
@@ -166,7 +165,7 @@ class Accelerator:
             record["first_beat"] = start - begin
         return len(results.records) >= self.images
 
-    def check_logits(self, records: list[np.void]) -> None:
+    def check_logits(self, records: list[Any]) -> None:
         """Compare the newest image with the expected logits."""
         if self.expected is None:
             return
@@ -209,7 +208,7 @@ class Accelerator:
             words["tap"] = index
             for half in range(2):
                 words["payload"][:, half] = [(word >> 64 * half) & (2**64 - 1) for word in monitor.words]
-            ends = [(word >> offset) & (2**width - 1) == EventKind.FRAME_END.value for word in monitor.words]
+            ends = [(word >> offset) & (2**width - 1) == KIND_CODES["FRAME_END"] for word in monitor.words]
             words["image"] = np.cumsum(ends) - ends
             chunks.append(words[(words["image"] >= first) & (words["image"] < end)])
         return np.concatenate(chunks)
