@@ -33,8 +33,8 @@ $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
 	  { echo "error: $(PYTHON) has no venv module (Debian package: python3-venv)" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(RUN)/python -m pip install --quiet --requirement requirements.lock
-	$(RUN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	$(RUN)/python -m pip install -qq --requirement requirements.lock
+	$(RUN)/python -m pip install -qq --no-deps --no-build-isolation --editable .
 	@touch $@
 
 demo: $(READY)

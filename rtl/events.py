@@ -1,6 +1,6 @@
 """The event stream: what travels between all parts, declared once.
 
-Every link carries packed events: one neuron's levels of all time steps in one word (`ARCHITECTURE.md`, idea 1).
+Every link carries packed events: one neuron's levels of all time steps in one word (`docs/architecture.md`).
 The same :class:`EventLayout` gives the Amaranth payload, the bit positions for cocotb and C++, and the ranges that
 an :class:`~lmht.rtl.event_filter.EventFilter` checks.
 
@@ -12,17 +12,23 @@ row one ``FRAME_END``, which closes every row that is still open: a frame of ``h
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from amaranth.hdl import Shape, signed, unsigned
-from amaranth.lib import data, enum, stream
+from amaranth.lib import data, stream
 from amaranth.utils import bits_for
 
 from lmht.rtl.checks import check_range
 
+if TYPE_CHECKING:
+    from enum import Enum  # what Amaranth's is, but for the shape
+else:
+    from amaranth.lib.enum import Enum
+
 __all__ = ["EventKind", "EventLayout"]
 
 
-class EventKind(enum.Enum, shape=2):
+class EventKind(Enum, shape=2):
     """What a word on an event stream is."""
 
     EVENT = 0

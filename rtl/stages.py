@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from amaranth.lib import data, wiring
 
@@ -46,8 +47,8 @@ def design_stages(parameters: DesignParameters) -> dict[str, Stage]:
             router, EventRouter.pulses_layout(sources, destinations), EventRouter.ERRORS
         )
         for tile in tiles:
-            stages[tile.name] = Stage(lambda tile=tile: Tile(parameters=tile), Tile.PULSES, Tile.ERRORS)
+            stages[tile.name] = Stage(partial(Tile, parameters=tile), Tile.PULSES, Tile.ERRORS)
         if tiles:
             sources, link = len(tiles), tiles[0].output
-    stages["readout"] = Stage(lambda layout=link: Readout(layout=layout), Readout.PULSES, Readout.ERRORS)
+    stages["readout"] = Stage(partial(Readout, layout=link), Readout.PULSES, Readout.ERRORS)
     return stages

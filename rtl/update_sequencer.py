@@ -95,7 +95,7 @@ class UpdateSequencer(wiring.Component):
 
         # Shift side: slot 0 is on the output.
         row = Signal(
-            data.ArrayLayout(self.o.payload["accumulators"].shape(), slots),  # type: ignore[arg-type]
+            data.ArrayLayout(self.o.payload["accumulators"].shape(), slots),
             reset_less=True,
         )
         left = Signal(range(slots + 1))  # slots still to leave

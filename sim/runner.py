@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 from cocotb_tools.runner import get_runner
@@ -55,9 +56,9 @@ class BenchResult:
     waveform: Path | None = None
 
 
-def bench_parameters() -> dict[str, object]:
+def bench_parameters() -> dict[str, Any]:
     """Inside a bench: the `parameters` that :func:`run_cocotb` was given."""
-    parameters: dict[str, object] = json.loads(os.environ.get(PARAMETERS_VARIABLE, "{}"))
+    parameters: dict[str, Any] = json.loads(os.environ.get(PARAMETERS_VARIABLE, "{}"))
     return parameters
 
 

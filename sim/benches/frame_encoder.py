@@ -98,7 +98,7 @@ class FrameBench(Bench):
 
     def __init__(self, dut: Any):
         super().__init__(dut)
-        self.frame = FrameParameters(**bench_parameters()["frame"])  # type: ignore[arg-type]
+        self.frame = FrameParameters(**bench_parameters()["frame"])
         self.beat_codec = StructCodec(frame_beat_layout(self.frame))
         self.codec = EventCodec(self.frame.layout)
         self.source = self.add(Source(dut, "i"))
@@ -183,7 +183,11 @@ async def throughput(dut: Any) -> None:
             bench.beat_codec.pack({"data": int.from_bytes(octets, "little"), "last": last})
             for octets, last in beats
         )
-        await bench.run_until(lambda wanted=expected: len(bench.sink.words) >= wanted, limit=100_000)
+
+        def is_done(wanted: int = expected) -> bool:
+            return len(bench.sink.words) >= wanted
+
+        await bench.run_until(is_done, limit=100_000)
         cycles = sum(frame_cycles(bench.frame, octets) for octets in frames)
         taken = bench.sink.cycles[-1] - bench.input.cycles[0]
         assert taken == cycles + FrameEncoder.LATENCY - 1, (

@@ -53,7 +53,7 @@ class ReadoutBench(Bench):
 
     def __init__(self, dut: Any):
         super().__init__(dut)
-        self.layout = EventLayout(**bench_parameters()["layout"])  # type: ignore[arg-type]
+        self.layout = EventLayout(**bench_parameters()["layout"])
         self.results = StructCodec(result_layout(self.layout))
         self.source = self.add(Source(dut, "i", EventCodec(self.layout)))
         self.input = self.add(Monitor(dut, "i"))

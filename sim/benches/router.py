@@ -74,7 +74,7 @@ class RouterBench(Bench):
     def __init__(self, dut: Any):
         super().__init__(dut)
         parameters = bench_parameters()
-        self.layout = EventLayout(**parameters["layout"])  # type: ignore[arg-type]
+        self.layout = EventLayout(**parameters["layout"])
         self.codec = EventCodec(self.layout)
         sources, destinations = int(str(parameters["sources"])), int(str(parameters["destinations"]))
         self.routes = [(1 << destinations) - 1] * sources

@@ -76,7 +76,7 @@ class EncoderBench(Bench):
 
     def __init__(self, dut: Any):
         super().__init__(dut)
-        self.parameters = encoder_parameters(**bench_parameters()["tile"])  # type: ignore[arg-type]
+        self.parameters = encoder_parameters(**bench_parameters()["tile"])
         self.vectors = StructCodec(spike_vector_layout(self.parameters))
         self.codec = EventCodec(self.parameters.output)
         self.source = self.add(Source(dut, "i"))
