@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -21,7 +22,7 @@ def demo(
 ) -> None:
     """Train on the bundled handwritten digits, compile, verify every test image, and draw what happened.
 
-    Takes about two minutes. Ends with a table and a picture, OUT/demo.png.
+    Takes one to two minutes. Ends with a table and a picture, OUT/demo.png.
 
     \b
     Examples:
@@ -31,7 +32,9 @@ def demo(
     from lmht.gen.demo import run_demo, summary_table
 
     console = make_console()
-    result = run_demo(out, epochs=epochs, cocotb_images=cocotb_images, seed=seed, say=console.print)
+    result = run_demo(
+        out, epochs=epochs, cocotb_images=cocotb_images, seed=seed, say=partial(console.print, soft_wrap=True)
+    )
     console.print(summary_table(result))
     if not result.equal:
         raise Failure("design and golden model differ", FAILED)

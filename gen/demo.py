@@ -90,15 +90,19 @@ def run_demo(
     seed : int
         Of the trainings and of the pauses.
     say : callable
-        Called with a line before and after each part.
+        Called with a line before and after each part, with the seconds since the start in front.
     """
     start = time.perf_counter()
+
+    def tell(line: str) -> None:
+        say(f"{time.perf_counter() - start:4.0f} s  {line}")
+
     dataset = load_dataset("digits")
-    say(
+    tell(
         f"handwritten digits: {len(dataset.train_images):,} for training, {len(dataset.test_images)} for test, 8 x 8"
     )
     accuracies = [
-        _train(dataset, out / name, bits, epochs, seed, say)
+        _train(dataset, out / name, bits, epochs, seed, tell)
         for name, bits in (("float", None), ("quantized", _WEIGHT_BITS))
     ]
 
@@ -110,14 +114,14 @@ def run_demo(
     report = compile_network(out / "quantized", out / "design", options)
     build = Build.open(out / "design")
     lines = sum(len(path.read_text(encoding="utf-8").splitlines()) for path in build.verilog_files)
-    say(f"compiled into {report.folder}: {lines:,} lines of Verilog, {report.memory_bits:,} memory bits")
+    tell(f"compiled into {report.folder}: {lines:,} lines of Verilog, {report.memory_bits:,} memory bits")
 
     pixels, labels = dataset.test_images.numpy(), dataset.test_labels.numpy()
     golden = GoldenModel(build.network).run(pixels, keep_levels=True)
-    say(f"simulating {len(pixels)} images through the C++ harness (building it takes longest)")
+    tell(f"simulating {len(pixels)} images through the C++ harness (building it takes longest)")
     harness = verify(build, pixels, labels, engine="harness", seed=seed)
-    say(harness.message)
-    say(f"simulating {cocotb_images} images through the cocotb bench with random pauses at both ends")
+    tell(harness.message)
+    tell(f"simulating {cocotb_images} images through the cocotb bench with random pauses at both ends")
     cocotb = verify(
         build,
         pixels[:cocotb_images],
@@ -127,7 +131,7 @@ def run_demo(
         back_pressure=_PAUSES,
         seed=seed,
     )
-    say(cocotb.message)
+    tell(cocotb.message)
 
     picture = out / "demo.png"
     events = golden.events.double().mean(dim=0).tolist()
@@ -173,7 +177,7 @@ def _train(
     say(f"training {_ARCHITECTURE}, L = {_LEVELS}, T = {_STEPS}, {kind} weights, {recipe.epochs} epochs")
     run = train(config, recipe, dataset, folder, overwrite=True)
     assert run.test_accuracy is not None
-    say(f"  test accuracy {run.test_accuracy:.2%}")
+    say(f"test accuracy {run.test_accuracy:.2%}")
     return run.test_accuracy
 
 
