@@ -15,7 +15,8 @@ PRODUCT_PART_BITS = 17
 def delay(m: Module, value: Any, cycles: int, *, name: str, reset_less: bool = True) -> Any:
     """`value` as it was `cycles` clock cycles ago (itself for 0). Structured values keep their shape."""
     for index in range(cycles):
-        stage = Signal.like(value, name=f"{name}_{index + 1}", reset_less=reset_less)
+        stage_name = name if cycles == 1 else f"{name}_{index + 1}"
+        stage = Signal.like(value, name=stage_name, reset_less=reset_less)
         m.d.sync += stage.eq(value)
         value = stage
     return value

@@ -18,11 +18,15 @@ from pathlib import Path
 from amaranth.back import verilog
 from amaranth.lib import wiring
 
+from lmht.rtl.verilog_links import name_links
+
 __all__ = ["emit_verilog", "memory_source"]
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ESCAPED = re.compile(r"\\(\S+) ")
-_TOKEN = re.compile(r"\\\S+ |(?<![\w'$])[A-Za-z_]\w*")
+_TOKEN = re.compile(
+    r"(?<!\.)\\\S+ |(?<![\w'$.])[A-Za-z_]\w*"
+)  # the name of an instance's port is no use of it
 _NET = re.compile(r"  (?:wire|reg) (?:signed )?(?:\[-?\d+:-?\d+\] )?(\\\S+ |\w+)(?:\s*=.*)?;")
 _ALIAS = re.compile(r"  assign (\\\S+ |\w+)\s*=.*;")
 _REGISTER = re.compile(r"    (\\\S+ |\w+)\s*<= (\\\$\d+ );")
@@ -41,8 +45,11 @@ _PREAMBLE = """\
 _KEYWORDS = frozenset(
     """always and assign begin buf case casex casez default defparam disable edge else end endcase endfunction
     endgenerate endmodule endtask event for force forever fork function generate genvar if initial inout input
-    integer join localparam module nand negedge nor not or output parameter posedge real reg repeat signed
-    task time tri unsigned wait while wire xnor xor""".split()  # noqa: SIM905
+    highz0 highz1 ifnone integer join large localparam macromodule medium module nand negedge nmos nor noshowcancelled
+    not notif0 notif1 or output parameter pmos posedge primitive pull0 pull1 pulldown pullup rcmos real realtime reg
+    release repeat rnmos rpmos rtran rtranif0 rtranif1 scalared showcancelled signed small specify specparam strong0
+    strong1 supply0 supply1 table task time tran tranif0 tranif1 tri tri0 tri1 triand trior trireg unsigned use vectored
+    wait wand weak0 weak1 while wire wor xnor xor""".split()  # noqa: SIM905
 )
 
 
@@ -71,7 +78,7 @@ def emit_verilog(component: wiring.Component, name: str) -> str:
     with _carried_yosys():
         text = verilog.convert(component, name=name, emit_src=False, strip_internal_attrs=True)
     text = text.replace("\n, ", ", ")  # Yosys breaks long port lists
-    modules = [_tidy_module(module) for module in _MODULES.findall(text)]
+    modules = name_links([_tidy_module(module) for module in _MODULES.findall(text)])
     return _PREAMBLE + _rename_escaped("\n".join(modules))
 
 
