@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from amaranth.hdl import Module
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
@@ -48,8 +50,7 @@ def test_ports_keep_their_declared_names() -> None:
     for port in ("i__valid", "i__ready", "i__payload", "o__valid", "o__ready", "o__payload"):
         assert f"    .{port}(" in text
     assert "$" not in text
-    assert "__valid_" not in text
-    assert "__payload_" not in text
+    assert not re.search(r"__(valid|ready|payload)_\d", text)
 
 
 def test_a_net_between_instances_is_named_after_the_one_that_drives_it() -> None:
