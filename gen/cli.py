@@ -1,4 +1,4 @@
-"""Command line: ``lmht train | compile | verify | bench | demo``.
+"""Command line: ``lmht train | convert | compile | verify | bench | demo``.
 
 Modules that import PyTorch or Amaranth are imported inside the commands, so that ``--help`` answers at once.
 """
@@ -13,6 +13,7 @@ import typer
 
 from lmht.gen.cli_bench import bench
 from lmht.gen.cli_compile import compile_run
+from lmht.gen.cli_convert import convert
 from lmht.gen.cli_demo import demo
 from lmht.gen.cli_errors import INTERRUPTED, Failure, explain
 from lmht.gen.cli_train import train
@@ -28,6 +29,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 app.command("train")(train)
+app.command("convert")(convert)
 app.command("compile")(compile_run)
 app.command("verify")(verify)
 app.command("bench")(bench)

@@ -72,8 +72,19 @@ def compile_run(
         pixel_density=pixel_density,
         spike_density=spike_density,
     )
+    _check_spiking(run)
     report = compile_network(run, out, _with_densities(options, run, data_dir))
     make_console().print(report_table(report))
+
+
+def _check_spiking(run: Path) -> None:
+    """Refuse a QCFS network, which has no hardware."""
+    from lmht.model.checkpoint import read_run_config
+
+    if read_run_config(run).network.activation == "qcfs":
+        raise ValueError(
+            f"{run}: activation must be lmht, not qcfs: `lmht convert` makes a spiking network of it"
+        )
 
 
 def _with_densities(options: CompileOptions, run: Path, data_dir: Path | None) -> CompileOptions:

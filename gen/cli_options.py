@@ -21,6 +21,7 @@ __all__ = [
     "DataDir",
     "DataName",
     "EngineName",
+    "MethodName",
     "MixingName",
     "load_build_data",
     "make_console",
@@ -54,6 +55,14 @@ class EngineName(StrEnum):
 
     harness = "harness"
     cocotb = "cocotb"
+
+
+class MethodName(StrEnum):
+    """Ways to train: STBP, a QCFS network, or :func:`lmht.model.train_hybrid`."""
+
+    stbp = "stbp"
+    qcfs = "qcfs"
+    hybrid = "hybrid"
 
 
 class MixingName(StrEnum):

@@ -6,6 +6,7 @@ given here are the ones that the generated hardware has.
 
 from .checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from .config import (
+    ConversionRecord,
     EpochRecord,
     NetworkConfig,
     RunConfig,
@@ -14,9 +15,11 @@ from .config import (
     explain_validation_error,
     parse_architecture,
 )
+from .conversion import convert_qcfs, convert_run
 from .data import DATASET_NAMES, DataError, Dataset, load_dataset
 from .evaluation import evaluate
-from .network import Layer, Network
+from .hybrid import default_fine_tuning_config, train_hybrid
+from .network import Layer, Network, QCFSLayer
 from .neurons import LMHT, QCFS, default_threshold
 from .normalization import TimeBatchNorm
 from .quantization import QuantLinear, quantize_symmetric
@@ -27,18 +30,23 @@ __all__ = [
     "LMHT",
     "QCFS",
     "CheckpointError",
+    "ConversionRecord",
     "DataError",
     "Dataset",
     "EpochRecord",
     "Layer",
     "Network",
     "NetworkConfig",
+    "QCFSLayer",
     "QuantLinear",
     "RunConfig",
     "RunError",
     "TimeBatchNorm",
     "TrainingConfig",
     "TrainingInterrupted",
+    "convert_qcfs",
+    "convert_run",
+    "default_fine_tuning_config",
     "default_threshold",
     "default_training_config",
     "evaluate",
@@ -49,4 +57,5 @@ __all__ = [
     "quantize_symmetric",
     "save_checkpoint",
     "train",
+    "train_hybrid",
 ]

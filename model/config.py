@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from .neurons import default_threshold
+from .records import Config, ConversionRecord, EpochRecord
 
 __all__ = [
+    "ConversionRecord",
     "EpochRecord",
     "NetworkConfig",
     "RunConfig",
@@ -54,7 +56,8 @@ def explain_validation_error(error: ValidationError) -> str:
     Complaints that say all, such as those of text that is no JSON, come without the value.
     """
     first = error.errors()[0]
-    field = ".".join(str(part) for part in first["loc"])
+    # Between the names stand the branches of unions, such as `constrained-int`: they say nothing to a user.
+    field = ".".join(str(part) for part in first["loc"] if isinstance(part, int) or part.isidentifier())
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] in ("value_error", "missing", "json_invalid"):
         return f"{field}: {message}" if field else message
@@ -62,11 +65,7 @@ def explain_validation_error(error: ValidationError) -> str:
     return f"{field}: {message}, not {shown if len(shown) <= 60 else shown[:57] + '...'}"
 
 
-class _Config(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class NetworkConfig(_Config):
+class NetworkConfig(Config):
     """Shape and neurons of a fully connected network.
 
     Attributes
@@ -89,6 +88,15 @@ class NetworkConfig(_Config):
         Threshold θ of every hidden neuron, above 0; None is 2/L for more than one level and 1 for one.
     initial_membrane : float
         Membrane ``v[-1]`` in the units of ``theta``.
+    activation : {"lmht", "qcfs"}
+        Of the hidden layers: LM-HT neurons, or one pass of QCFS, the first step of hybrid training. With
+        ``qcfs``, ``levels`` and ``steps`` are those of the spiking network that it is meant for, and
+        ``theta`` is the upper end of the activation at the start, 2 if None.
+    quanta : int or None
+        Steps Q of the QCFS staircase, at least 1; None is ``levels * steps``. Only with ``qcfs``.
+    thetas, initial_membranes : tuple of float or None
+        Threshold and membrane ``v[-1]`` of every hidden layer, as conversion sets them; None takes ``theta``
+        and ``initial_membrane`` in all layers.
 
     Raises
     ------
@@ -105,6 +113,10 @@ class NetworkConfig(_Config):
     leak: Literal["learned"] | Annotated[float, Field(ge=0, le=1.5)] = "learned"
     theta: float | None = Field(default=None, gt=0)
     initial_membrane: float = 0.0
+    activation: Literal["lmht", "qcfs"] = "lmht"
+    quanta: int | None = Field(default=None, ge=1)
+    thetas: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(strict=False)] | None = None
+    initial_membranes: Annotated[tuple[float, ...], Field(strict=False)] | None = None
 
     @field_validator("architecture")
     @classmethod
@@ -130,6 +142,38 @@ class NetworkConfig(_Config):
             )
         return self
 
+    @model_validator(mode="after")
+    def _layers_match(self) -> NetworkConfig:
+        hidden = len(self.widths) - 2
+        for field in ("thetas", "initial_membranes"):
+            values, single = getattr(self, field), field[:-1]
+            if values is not None and len(values) != hidden:
+                raise ValueError(f"{field} must be {hidden}, one per hidden layer, not {len(values)}")
+            if values is not None and getattr(self, single):
+                raise ValueError(f"{single} must not be given beside {field}, not {getattr(self, single)}")
+        return self
+
+    @model_validator(mode="after")
+    def _qcfs_can_be_converted(self) -> NetworkConfig:
+        if self.activation == "lmht":
+            if self.quanta is not None:
+                raise ValueError(f"quanta must be None with activation lmht, not {self.quanta}")
+            return self
+        if len(self.widths) == 2:
+            raise ValueError(f"architecture {self.architecture!r} must have a hidden layer for QCFS")
+        allowed: dict[str, tuple[object, ...]] = {
+            "mixing": ("learned", "uniform"),
+            "leak": ("learned", 1.0),
+            "initial_membrane": (0.0,),
+            "thetas": (None,),
+            "initial_membranes": (None,),
+        }
+        for field, values in allowed.items():
+            if (value := getattr(self, field)) not in values:
+                shown = " or ".join(str(each) for each in values)
+                raise ValueError(f"{field} must be {shown} with activation qcfs, not {value}")
+        return self
+
     @property
     def widths(self) -> tuple[int, ...]:
         """Layer widths, inputs first."""
@@ -137,11 +181,23 @@ class NetworkConfig(_Config):
 
     @property
     def threshold(self) -> float:
-        """Threshold θ with the default filled in."""
-        return default_threshold(self.levels) if self.theta is None else self.theta
+        """Threshold θ with the default filled in; with ``qcfs``, the upper end at the start."""
+        default = 2.0 if self.activation == "qcfs" else default_threshold(self.levels)
+        return default if self.theta is None else self.theta
+
+    @property
+    def qcfs_levels(self) -> int:
+        """Steps Q of the QCFS staircase with the default, L T, filled in."""
+        return self.levels * self.steps if self.quanta is None else self.quanta
+
+    def neuron_settings(self, layer: int) -> tuple[float, float]:
+        """Threshold θ and membrane ``v[-1]`` of a hidden layer, counted from 0."""
+        thetas, membranes = self.thetas, self.initial_membranes
+        theta = self.threshold if thetas is None else thetas[layer]
+        return theta, self.initial_membrane if membranes is None else membranes[layer]
 
 
-class TrainingConfig(_Config):
+class TrainingConfig(Config):
     """How a network is trained.
 
     The learning rate rises linearly over the first ``warmup_epochs`` and then falls along half a cosine to 0
@@ -202,31 +258,7 @@ def default_training_config(dataset_name: str) -> TrainingConfig:
     )
 
 
-class EpochRecord(_Config):
-    """What one epoch gave.
-
-    Attributes
-    ----------
-    epoch : int
-        Number of the epoch, from 1.
-    loss : float
-        Mean training loss, label smoothing included.
-    train_accuracy : float
-        Accuracy (0 to 1) on the augmented training images while they were trained on.
-    validation_accuracy : float or None
-        Accuracy (0 to 1) on the images held out, after the epoch; None if none are.
-    learning_rate : float
-        Learning rate of the last update.
-    """
-
-    epoch: int = Field(ge=1)
-    loss: float
-    train_accuracy: float = Field(ge=0, le=1)
-    validation_accuracy: float | None = Field(ge=0, le=1)
-    learning_rate: float = Field(ge=0)
-
-
-class RunConfig(_Config):
+class RunConfig(Config):
     """What ``config.json`` of a run says: configurations, how far training came and what it reached.
 
     Attributes
@@ -249,6 +281,8 @@ class RunConfig(_Config):
         SHA-256 of ``model.safetensors``.
     history : tuple of EpochRecord
         One record per epoch trained.
+    conversion : ConversionRecord or None
+        Where the weights, or those that fine-tuning began with, came from; None for fresh weights.
     """
 
     format_version: Literal[1] = 1
@@ -261,3 +295,4 @@ class RunConfig(_Config):
     test_accuracy: float | None = Field(ge=0, le=1)
     weights_sha256: str = Field(pattern="^[0-9a-f]{64}$")
     history: tuple[EpochRecord, ...]
+    conversion: ConversionRecord | None = None

@@ -6,11 +6,11 @@ import torch
 from torch import nn
 
 from .config import NetworkConfig
-from .neurons import LMHT
+from .neurons import LMHT, QCFS
 from .normalization import TimeBatchNorm
 from .quantization import QuantLinear
 
-__all__ = ["Layer", "Network", "analog_image"]
+__all__ = ["Layer", "Network", "QCFSLayer", "analog_image"]
 
 
 def analog_image(images: torch.Tensor) -> torch.Tensor:
@@ -51,11 +51,35 @@ class Layer(nn.Module):
         return self.neuron(current.expand(self.neuron.steps, *current.shape[1:]))
 
 
-class Network(nn.Module):
-    """Spiking network of ``config``, with fresh weights.
+class QCFSLayer(nn.Module):
+    """Hidden layer of a QCFS network: weights, batch norm and QCFS, without a window of steps.
 
-    Every hidden layer is ``QuantLinear`` (no bias), ``TimeBatchNorm`` and ``LMHT``; the last one is
-    ``QuantLinear`` with a bias. The first layer sees the analog image once.
+    Attributes
+    ----------
+    linear : QuantLinear
+        Weights, without a bias.
+    norm : TimeBatchNorm
+        Batch norm.
+    activation : QCFS
+        Activation with its learned upper end.
+    """
+
+    def __init__(self, linear: QuantLinear, norm: TimeBatchNorm, activation: QCFS) -> None:
+        super().__init__()
+        self.linear = linear
+        self.norm = norm
+        self.activation = activation
+
+    def forward(self, value: torch.Tensor) -> torch.Tensor:
+        """One pass: (1, batch, J) to (1, batch, N)."""
+        return self.activation(self.norm(self.linear(value)))
+
+
+class Network(nn.Module):
+    """Network of ``config``, with fresh weights.
+
+    Every hidden layer is ``QuantLinear`` (no bias), ``TimeBatchNorm`` and ``LMHT``, or ``QCFS`` with that
+    activation; the last one is ``QuantLinear`` with a bias. The first layer sees the analog image once.
 
     Parameters
     ----------
@@ -66,7 +90,7 @@ class Network(nn.Module):
     ----------
     config : NetworkConfig
         As given.
-    layers : torch.nn.ModuleList of Layer
+    layers : torch.nn.ModuleList of Layer, or of QCFSLayer in the hidden layers of a QCFS network
         From the image to the classes.
     """
 
@@ -78,20 +102,18 @@ class Network(nn.Module):
         self.layers = nn.ModuleList()
         for index, (inputs, outputs) in enumerate(pairwise(widths)):
             linear = QuantLinear(inputs, outputs, bias=index == last, weight_bits=config.weight_bits)
-            norm = TimeBatchNorm(outputs) if index < last else None
-            neuron = self._make_neuron(config) if index < last else None
-            self.layers.append(Layer(linear, norm, neuron))
+            if index == last:
+                self.layers.append(Layer(linear, None, None))
+            elif config.activation == "qcfs":
+                activation = QCFS(config.qcfs_levels, config.threshold)
+                self.layers.append(QCFSLayer(linear, TimeBatchNorm(outputs), activation))
+            else:
+                self.layers.append(Layer(linear, TimeBatchNorm(outputs), self._make_neuron(config, index)))
 
     @staticmethod
-    def _make_neuron(config: NetworkConfig) -> LMHT:
-        return LMHT(
-            config.levels,
-            config.steps,
-            config.threshold,
-            config.initial_membrane,
-            mixing=config.mixing,
-            leak=config.leak,
-        )
+    def _make_neuron(config: NetworkConfig, layer: int) -> LMHT:
+        theta, membrane = config.neuron_settings(layer)
+        return LMHT(config.levels, config.steps, theta, membrane, mixing=config.mixing, leak=config.leak)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Classify images.
@@ -121,7 +143,14 @@ class Network(nn.Module):
         """Spike levels of every hidden layer, each of int64 and shape (T, batch, N), from 0 to ``levels``.
 
         Images as in :meth:`forward`. Batch norm behaves as the network's mode says; call ``eval()`` before.
+
+        Raises
+        ------
+        ValueError
+            If the network is a QCFS one, which has no spikes, or the images have another shape.
         """
+        if self.config.activation == "qcfs":
+            raise ValueError("activation must be lmht for spikes, not qcfs: convert the network first")
         levels = []
         value = self._as_input(images)
         for layer in self.layers:

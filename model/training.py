@@ -1,7 +1,7 @@
 """Training with back-propagation through time: seeded, interruptible, and resumed to the same result."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from .augmentation import random_shift
 from .checkpoint import CONFIG_FILE, WEIGHTS_FILE, save_checkpoint
-from .config import EpochRecord, NetworkConfig, RunConfig, TrainingConfig
+from .config import ConversionRecord, EpochRecord, NetworkConfig, RunConfig, TrainingConfig
 from .data import Dataset, stratified_split
 from .evaluation import evaluate
 from .network import Network, analog_image
@@ -50,6 +50,8 @@ def train(
     overwrite: bool = False,
     progress: bool = True,
     device: str = "cpu",
+    start: Mapping[str, torch.Tensor] | None = None,
+    conversion: ConversionRecord | None = None,
 ) -> RunConfig:
     """Train a network and keep its best epoch in ``out_dir``.
 
@@ -77,6 +79,10 @@ def train(
         Whether to show a progress bar if the error output is a terminal.
     device : str
         Where to compute, such as ``"cpu"`` or ``"cuda"``.
+    start : mapping of torch.Tensor, optional
+        State of a network of the same configuration, from which training starts; fresh weights if not given.
+    conversion : ConversionRecord, optional
+        Kept in the record of the run; says where ``start`` came from.
 
     Returns
     -------
@@ -106,6 +112,7 @@ def train(
         test_accuracy=None,
         weights_sha256=NO_DIGEST,
         history=(),
+        conversion=conversion,
     )
     if overwrite:
         # In this order an interruption leaves a folder that is refused or that holds no run.
@@ -117,6 +124,8 @@ def train(
         return earlier
     part = _split(training_config, dataset, torch.device(device))
     state = _fresh_state(network_config, training_config, part.device)
+    if start is not None:
+        state.network.load_state_dict(start)
     if earlier is not None:
         load_training_state(folder, state)
     folder.mkdir(parents=True, exist_ok=True)

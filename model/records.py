@@ -1,0 +1,60 @@
+"""Records of what training and conversion gave, and the base of all configurations."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["Config", "ConversionRecord", "EpochRecord"]
+
+
+class Config(BaseModel):
+    """Base of configurations and records: frozen, with exactly the fields declared, of exactly their types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class EpochRecord(Config):
+    """What one epoch gave.
+
+    Attributes
+    ----------
+    epoch : int
+        Number of the epoch, from 1.
+    loss : float
+        Mean training loss, label smoothing included.
+    train_accuracy : float
+        Accuracy (0 to 1) on the augmented training images while they were trained on.
+    validation_accuracy : float or None
+        Accuracy (0 to 1) on the images held out, after the epoch; None if none are.
+    learning_rate : float
+        Learning rate of the last update.
+    """
+
+    epoch: int = Field(ge=1)
+    loss: float
+    train_accuracy: float = Field(ge=0, le=1)
+    validation_accuracy: float | None = Field(ge=0, le=1)
+    learning_rate: float = Field(ge=0)
+
+
+class ConversionRecord(Config):
+    """How a QCFS network became a spiking one, and what either reached.
+
+    Attributes
+    ----------
+    source_sha256 : str
+        SHA-256 of the QCFS network's ``model.safetensors``.
+    quanta : int
+        Steps Q of its staircase.
+    source_validation_accuracy, source_test_accuracy : float or None
+        Its accuracy (0 to 1) on the images held out and on the test images; None if not measured.
+    validation_accuracy, test_accuracy : float or None
+        The same of the spiking network after conversion, before any fine-tuning.
+    """
+
+    source_sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    quanta: int = Field(ge=1)
+    source_validation_accuracy: float | None = Field(ge=0, le=1)
+    source_test_accuracy: float | None = Field(ge=0, le=1)
+    validation_accuracy: float | None = Field(ge=0, le=1)
+    test_accuracy: float | None = Field(ge=0, le=1)
