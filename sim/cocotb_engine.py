@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import pickle
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from lmht.gen.build import Build
 from lmht.rtl.parameters import DesignParameters
 from lmht.sim.runner import run_cocotb
 from lmht.sim.simulation import STATUS_FILE, SimulationError, SimulationRun, frame_bytes, read_run
-from lmht.sim.taps import Tap, design_taps, locate_nets
+from lmht.sim.taps import design_taps, locate_nets
 
 __all__ = ["CocotbEngine"]
 
@@ -87,9 +87,8 @@ class CocotbEngine:
         with tempfile.TemporaryDirectory(prefix="lmht-cocotb-") as name:
             folder = Path(name)
             data.tofile(folder / "frames.bin")
-            (folder / "parameters.pickle").write_bytes(pickle.dumps(self.parameters))
             settings: dict[str, object] = {
-                "parameters": str(folder / "parameters.pickle"),
+                "parameters": asdict(self.parameters),
                 "image_file": str(self.image_file.absolute()),
                 "frames": str(folder / "frames.bin"),
                 "folder": str(folder),
@@ -106,11 +105,11 @@ class CocotbEngine:
                 settings["expected"] = str(folder / "expected.npz")
             start = time.perf_counter()
             run_cocotb(
-                [self._readable_nets(taps), *self.verilog_files],
+                self.verilog_files,
                 self.parameters.name,
                 "lmht.sim.benches.accelerator",
                 parameters=settings,
-                build_args=("-O3", "--no-public-flat-rw"),
+                open_nets=[net for tap in taps for net in tap.nets],
                 seed=seed,
                 waves=waves,
                 folder=waveform or folder / "bench",
@@ -119,22 +118,3 @@ class CocotbEngine:
             if not (folder / STATUS_FILE).exists():
                 raise SimulationError("the bench left no results")
             return read_run(folder, self.parameters, len(data), wall)
-
-    def _readable_nets(self, taps: Sequence[Tap]) -> str:
-        """Verilator configuration that opens the ports and the taps to cocotb.
-
-        Opening every net of the design, as cocotb does by default, makes the simulation slower and its build take
-        minutes.
-        """
-        names = [
-            "clk",
-            "rst",
-            "frames__*",
-            "results__*",
-            "bus__*",
-            *(net for tap in taps for net in tap.nets),
-        ]
-        lines = [
-            f'public_flat_rw -module "{self.parameters.name}" -var "{name}"' for name in dict.fromkeys(names)
-        ]
-        return "\n".join(["`verilator_config", *lines, ""])

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import random
+import re
 import shutil
 import tempfile
 import time
@@ -70,6 +71,7 @@ def run_cocotb(
     parameters: Mapping[str, object] | None = None,
     tests: Sequence[str] = (),
     build_args: Sequence[str] = ("-O3",),
+    open_nets: Sequence[str] = (),
     plusargs: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
     waves: str | None = None,
@@ -92,6 +94,8 @@ def run_cocotb(
         Names of the tests to run; all of the module by default.
     build_args, plusargs : sequence of str
         Further arguments of Verilator and of the simulation.
+    open_nets : sequence of str
+        Nets of the top module that the bench reads, beside its ports.
     environment : mapping, optional
         Further variables of the simulation.
     waves : {"fst", "vcd"}, optional
@@ -116,7 +120,12 @@ def run_cocotb(
         seed = int(os.environ.get("LMHT_SEED") or random.SystemRandom().getrandbits(31))
     folder = Path(tempfile.mkdtemp(prefix="lmht-bench-")) if folder is None else Path(folder).absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    build = _build(sources, top, (*build_args, *_trace_flags(waves)), traced=waves is not None)
+    build = _build(
+        [_opened(sources, top, open_nets), *sources],
+        top,
+        (*build_args, *_trace_flags(waves)),
+        traced=waves is not None,
+    )
     _log.info("%s on %s with LMHT_SEED=%d in %s", module, top, seed, folder)
     results = folder / "results.xml"
     log = folder / "simulation.log"
@@ -149,6 +158,23 @@ def run_cocotb(
     )
 
 
+def _opened(sources: Sequence[Path | str], top: str, nets: Sequence[str]) -> str:
+    """Verilator configuration that opens the ports of `top`, and `nets`, to cocotb.
+
+    Opening every net of the design, as cocotb does by default, makes simulations slower and lets builds take minutes.
+    """
+    module = re.compile(rf"^module {re.escape(top)}\b.*?^endmodule", re.MULTILINE | re.DOTALL)
+    texts = (
+        source if isinstance(source, str) else Path(source).read_text(encoding="utf-8") for source in sources
+    )
+    body = next((match[0] for text in texts if (match := module.search(text))), None)
+    if body is None:
+        raise ToolchainError(f"{top} does not build: no source holds that module")
+    names = [*re.findall(r"\b(?:input|output)\b[^;,)]*?(\w+)\s*[;,)\n]", body), *nets]
+    lines = [f'public_flat_rw -module "{top}" -var "{name}"' for name in dict.fromkeys(names)]
+    return "\n".join(["`verilator_config", *lines, ""])
+
+
 def _trace_flags(waves: str | None) -> tuple[str, ...]:
     if waves == "fst" and not any(
         Path(folder, "lz4.h").exists() for folder in ("/usr/include", "/usr/local/include")
@@ -163,7 +189,7 @@ def _build(sources: Sequence[Path | str], top: str, flags: Sequence[str], *, tra
     """Folder with the executable ``<top>``, from the cache if possible."""
     texts = [source.encode() if isinstance(source, str) else Path(source).read_bytes() for source in sources]
     waivers = [f"-Wno-{name}" for name in LINT_WAIVERS]
-    arguments = [*waivers, "-CFLAGS", "-O1", *flags]
+    arguments = [*waivers, "--no-public-flat-rw", "-CFLAGS", "-O1", *flags]
     tools = (
         f"{verilator_version()} cocotb {version('cocotb')} in {Path(get_runner.__code__.co_filename).parent}"
     )

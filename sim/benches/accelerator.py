@@ -1,7 +1,7 @@
 """Bench of the top level: load the image through the bus, stream images, check every logit.
 
 Parameters (:func:`lmht.sim.runner.bench_parameters`)
-    ``parameters`` : file with the pickled DesignParameters
+    ``parameters`` : fields of DesignParameters
     ``image_file`` : memory image
     ``frames`` : file of frames, as :func:`lmht.sim.simulation.frame_bytes` gives them
     ``folder`` : where the files of :mod:`lmht.sim.simulation` go
@@ -15,7 +15,6 @@ Parameters (:func:`lmht.sim.runner.bench_parameters`)
 from __future__ import annotations
 
 import json
-import pickle
 import random
 import sys
 import time
@@ -26,6 +25,7 @@ from typing import Any
 import cocotb
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from lmht.rtl.frame_encoder import frame_beat_layout
 from lmht.rtl.parameters import DesignParameters
@@ -85,7 +85,7 @@ class Accelerator:
 
     def __init__(self, dut: Any, settings: dict[str, Any]):
         self.settings = settings
-        self.parameters: DesignParameters = pickle.loads(Path(settings["parameters"]).read_bytes())
+        self.parameters = TypeAdapter(DesignParameters).validate_python(settings["parameters"])
         self.map = RegisterMap.for_design(self.parameters)
         frame = self.parameters.frame
         frames: NDArray[np.uint8] = np.fromfile(settings["frames"], np.uint8).reshape(-1, frame.frame_bytes)

@@ -210,7 +210,8 @@ def test_verify_records_a_waveform(folders, capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(Harness, "run", without_waves)
     path = tmp_path / "waves.fst"
     assert main(["verify", str(folders / "build"), "--images", "3", "--waves", str(path)]) == 0
-    assert asked == [(None, None), (range(1), path)]
+    assert asked[-1] == (range(1), path)
+    assert set(asked[:-1]) == {(None, None)}
     assert f"waveform of image 0: {path}" in capsys.readouterr().out
 
 
