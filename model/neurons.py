@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from .checks import check_choice, check_integer, check_number, check_positive
+from .fused import Staircase, fused_window
 
 __all__ = ["LMHT", "QCFS", "Mixing", "default_threshold"]
 
@@ -143,11 +144,17 @@ class LMHT(nn.Module):
         ValueError
             If the first dimension of ``current`` is not T.
         """
-        if current.dim() == 0 or current.shape[0] != self.steps:
-            raise ValueError(
-                f"current must have {self.steps} steps in its first dimension, "
-                f"not shape {tuple(current.shape)}"
-            )
+        self._check_steps(current)
+        omega = None if self.mixing == "identity" else self.mixing_matrix()
+        staircase = Staircase(self.theta, self.levels, self.initial_membrane)
+        return fused_window(current, omega, self.leak(), staircase)
+
+    def forward_plain(self, current: torch.Tensor) -> torch.Tensor:
+        """The window step by step, as the equations stand: the reference that :meth:`forward` is tested with.
+
+        Takes and returns what :meth:`forward` does; slower, and autograd keeps every step's membrane.
+        """
+        self._check_steps(current)
         if self.mixing == "identity":
             mixed = current
         else:
@@ -161,6 +168,13 @@ class LMHT(nn.Module):
             membrane = (charged - output).detach()
             outputs.append(output)
         return torch.stack(outputs)
+
+    def _check_steps(self, current: torch.Tensor) -> None:
+        if current.dim() == 0 or current.shape[0] != self.steps:
+            raise ValueError(
+                f"current must have {self.steps} steps in its first dimension, "
+                f"not shape {tuple(current.shape)}"
+            )
 
     def extra_repr(self) -> str:
         """Arguments as shown by ``repr``."""

@@ -30,9 +30,9 @@ def reference_levels(currents, omega, leak, levels, theta, initial_membrane):
     return fired
 
 
-def module_levels(neuron, currents):
+def module_levels(neuron, currents, run=LMHT.forward):
     current = torch.tensor([float(value) for value in currents], dtype=torch.float64)
-    output = neuron.double()(current)
+    output = run(neuron.double(), current)
     return (output / neuron.theta).round().to(torch.int64).tolist()
 
 
@@ -108,12 +108,15 @@ def wrong_staircase(name):
     ],
 )
 def test_reference_notices_planted_faults(monkeypatch, fault, currents):
-    """With a planted fault the module no longer equals the reference in a window that shows it."""
+    """With a planted fault the plain loop no longer equals the reference in a window that shows it.
+
+    Faults of the fused window are planted in ``test_fused.py``.
+    """
     neuron = LMHT(2, 2, 0.5, mixing="identity", leak=1.0)
     expected = reference_levels(currents, identity(2), 1, 2, 0.5, 0)
-    assert module_levels(neuron, currents) == expected
+    assert module_levels(neuron, currents, LMHT.forward_plain) == expected
     monkeypatch.setattr(neurons._Staircase, "apply", wrong_staircase(fault))
-    assert module_levels(neuron, currents) != expected
+    assert module_levels(neuron, currents, LMHT.forward_plain) != expected
 
 
 def test_output_keeps_shape_and_counts_thresholds():

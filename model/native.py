@@ -1,0 +1,181 @@
+"""Passes over a window of neurons in C, compiled at first use where there is a compiler.
+
+A step of a window is a handful of operations on a number that is in a register; as tensor operations each of them goes
+to memory and back, and waits for all cores. :mod:`lmht.model.fused` uses these passes for float32 on a CPU, and tensor
+operations wherever :func:`library` is None. ``LMHT_NATIVE=0`` in the environment switches them off.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+
+__all__ = ["MAX_STEPS", "Window", "library", "over_neurons", "share_count"]
+
+MAX_STEPS = 16
+"""Longest window that the passes take."""
+
+# Neurons of one share of the work. Shares do not depend on the number of threads, and so neither do the sums.
+_SHARE = 65536
+# No contraction: m = λ v + J is two roundings, as in the plain loop.
+_FLAGS = ("-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math")
+_SOURCE = r"""
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#define BLOCK 256
+#define MAX_STEPS 16
+
+typedef struct {
+    float leak, theta, levels, initial, low, high;
+    ptrdiff_t steps, neurons;
+} Window;
+
+static inline float fire(float membrane, float theta, float levels) {
+    float level = floorf(membrane / theta);
+    level = level < 0 ? 0 : level;
+    level = level > levels ? levels : level;
+    return level * theta;
+}
+
+/* J to output (they may be the same memory); the windows to bits unless NULL. */
+void forward(const Window *w, ptrdiff_t from, ptrdiff_t to, const float *mixed, float *output, uint8_t *bits) {
+    float v[BLOCK];
+    for (ptrdiff_t start = from; start < to; start += BLOCK) {
+        ptrdiff_t count = to - start < BLOCK ? to - start : BLOCK;
+        for (ptrdiff_t i = 0; i < count; i++) v[i] = w->initial;
+        for (ptrdiff_t t = 0; t < w->steps; t++) {
+            const float *J = mixed + t * w->neurons + start;
+            float *out = output + t * w->neurons + start;
+            if (bits) {
+                uint8_t *row = bits + t / 8 * w->neurons + start;
+                for (ptrdiff_t i = 0; i < count; i++) {
+                    float charged = w->leak * v[i];
+                    charged = charged + J[i];
+                    row[i] |= (uint8_t)(((charged >= w->low) & (charged <= w->high)) << (t % 8));
+                }
+            }
+            for (ptrdiff_t i = 0; i < count; i++) {
+                float charged = w->leak * v[i];
+                charged = charged + J[i];
+                float fired = fire(charged, w->theta, w->levels);
+                out[i] = fired;
+                v[i] = charged - fired;
+            }
+        }
+    }
+}
+
+static double dot(const float *a, const float *b, ptrdiff_t count) {
+    float sums[16] = {0};
+    double total = 0;
+    ptrdiff_t i = 0;
+    for (; i + 16 <= count; i += 16)
+        for (int j = 0; j < 16; j++) sums[j] += a[i + j] * b[i + j];
+    for (; i < count; i++) total += (double)a[i] * b[i];
+    for (int j = 0; j < 16; j++) total += sums[j];
+    return total;
+}
+
+/* dJ from bits, or if NULL from J with the sum for the leak; then dI to found (may be J's memory) and the sums for Ω,
+   each unless NULL. Without omega, dI is dJ. */
+void backward(const Window *w, ptrdiff_t from, ptrdiff_t to, const float *mixed, const uint8_t *bits,
+              const float *upstream, const float *current, const float *omega, float *found, double *sum_omega,
+              double *sum_leak) {
+    float v[BLOCK], before[BLOCK], dJ[MAX_STEPS][BLOCK];
+    const ptrdiff_t T = w->steps, N = w->neurons;
+    for (ptrdiff_t start = from; start < to; start += BLOCK) {
+        ptrdiff_t count = to - start < BLOCK ? to - start : BLOCK;
+        for (ptrdiff_t i = 0; i < count; i++) v[i] = w->initial;
+        for (ptrdiff_t t = 0; t < T; t++) {
+            const float *g = upstream + t * N + start;
+            if (bits) {
+                const uint8_t *row = bits + t / 8 * N + start;
+                for (ptrdiff_t i = 0; i < count; i++) dJ[t][i] = row[i] >> (t % 8) & 1 ? g[i] : 0.0f;
+                continue;
+            }
+            const float *J = mixed + t * N + start;
+            for (ptrdiff_t i = 0; i < count; i++) {
+                float charged = w->leak * v[i];
+                charged = charged + J[i];
+                dJ[t][i] = (charged >= w->low) & (charged <= w->high) ? g[i] : 0.0f;
+                before[i] = v[i];
+                v[i] = charged - fire(charged, w->theta, w->levels);
+            }
+            *sum_leak += dot(dJ[t], before, count);
+        }
+        for (ptrdiff_t t = 0; sum_omega && t < T; t++)
+            for (ptrdiff_t u = 0; u < T; u++)
+                sum_omega[t * T + u] += dot(dJ[t], current + u * N + start, count);
+        for (ptrdiff_t u = 0; found && u < T; u++) {
+            float *out = found + u * N + start;
+            for (ptrdiff_t i = 0; i < count; i++) out[i] = omega ? omega[u] * dJ[0][i] : dJ[u][i];
+            for (ptrdiff_t t = 1; omega && t < T; t++)
+                for (ptrdiff_t i = 0; i < count; i++) out[i] = fmaf(omega[t * T + u], dJ[t][i], out[i]);
+        }
+    }
+}
+"""
+
+
+class Window(ctypes.Structure):
+    """``Window`` of the C source: the neurons' constants, and how many steps and neurons there are."""
+
+    _fields_ = [
+        *((name, ctypes.c_float) for name in ("leak", "theta", "levels", "initial", "low", "high")),
+        ("steps", ctypes.c_ssize_t),
+        ("neurons", ctypes.c_ssize_t),
+    ]
+
+
+@functools.cache
+def library() -> Any:
+    """The compiled passes, a ``ctypes.CDLL``; None without a compiler, or with ``LMHT_NATIVE=0``."""
+    compiler = shutil.which(os.environ.get("CC") or "cc")
+    if compiler is None or os.environ.get("LMHT_NATIVE") == "0":
+        return None
+    with tempfile.TemporaryDirectory(prefix="lmht-native-", ignore_cleanup_errors=True) as folder:
+        source, target = Path(folder, "window.c"), Path(folder, "window.so")
+        source.write_text(_SOURCE, encoding="utf-8")
+        command = [compiler, *_FLAGS, "-shared", "-fPIC", str(source), "-o", str(target), "-lm"]
+        try:
+            subprocess.run(command, check=True, capture_output=True, timeout=60)
+            loaded = ctypes.CDLL(str(target))
+        except (OSError, subprocess.SubprocessError):
+            return None
+    numbers: list[Any] = [ctypes.POINTER(Window), ctypes.c_ssize_t, ctypes.c_ssize_t]
+    loaded.forward.argtypes = numbers + [ctypes.c_void_p] * 3
+    loaded.backward.argtypes = numbers + [ctypes.c_void_p] * 8
+    loaded.forward.restype = loaded.backward.restype = None
+    return loaded
+
+
+def over_neurons(neurons: int, work: Callable[[int, int, int], None]) -> None:
+    """Call ``work(share, from, to)`` for all shares of the neurons, on as many threads as PyTorch has."""
+    starts = range(0, neurons, _SHARE)
+
+    def one(share: int) -> None:
+        work(share, starts[share], min(starts[share] + _SHARE, neurons))
+
+    threads = min(torch.get_num_threads(), len(starts))
+    if threads <= 1:
+        for share in range(len(starts)):
+            one(share)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(one, range(len(starts))))
+
+
+def share_count(neurons: int) -> int:
+    """How many shares :func:`over_neurons` makes."""
+    return -(-neurons // _SHARE)

@@ -1,0 +1,306 @@
+"""The fused window against the plain loop and a scalar reference: values, gradients, memory, planted faults."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from lmht.model import LMHT, native, window
+from lmht.model.training_speed import count_saved_bytes
+
+PATHS = ["native", "tensors"]
+
+
+@pytest.fixture
+def use(monkeypatch):
+    """Choose the passes in C or tensor operations; skips the former where there is no compiler."""
+
+    def choose(path):
+        if path == "tensors":
+            monkeypatch.setattr(native, "library", lambda: None)
+        elif native.library() is None:
+            pytest.skip("no C compiler")
+
+    return choose
+
+
+def make_neuron(levels, steps, mixing, leak, *, theta=0.6, initial=0.25, seed=0, dtype=torch.float32):
+    """A neuron whose learned parts are off their start."""
+    neuron = LMHT(levels, steps, theta, initial, mixing=mixing, leak=leak).to(dtype)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in neuron.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    return neuron
+
+
+def run(neuron, forward, current, upstream):
+    """Output, and the gradients of the current and of the learned parts."""
+    neuron.zero_grad()
+    leaf = current.detach().requires_grad_()
+    output = forward(leaf)
+    output.backward(upstream)
+    return [output.detach(), leaf.grad, *(parameter.grad for parameter in neuron.parameters())]
+
+
+def check_equal(neuron, current, upstream, tolerance):
+    """Outputs bit for bit; gradients to ``tolerance`` of the sum of the terms that make them up."""
+    output, gradient, *learned = run(neuron, neuron.forward, current, upstream)
+    plain_output, plain_gradient, *plain_learned = run(neuron, neuron.forward_plain, current, upstream)
+    assert torch.equal(output, plain_output)
+    assert output.is_contiguous()
+    assert gradient.dtype == current.dtype
+    assert (gradient - plain_gradient).abs().max() <= tolerance * upstream.abs().sum(dim=0).max()
+    scale = upstream.abs().sum() * (1 + current.abs().max()) if len(plain_learned) else 1
+    for found, expected in zip(learned, plain_learned, strict=True):
+        assert (found - expected).abs().max() <= tolerance * scale
+
+
+def draw_window(steps, shape, seed, dtype):
+    generator = torch.Generator().manual_seed(seed)
+    current = torch.randn(steps, *shape, generator=generator, dtype=dtype) * 1.5
+    return current, torch.randn(steps, *shape, generator=generator, dtype=dtype)
+
+
+mixings = st.sampled_from(["learned", "identity", "uniform"])
+leaks = st.sampled_from(["learned", 1.0, 0.75, 0.0])
+shapes = st.lists(st.integers(1, 6), min_size=0, max_size=4)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_equals_plain(use, path):
+    use(path)
+
+    @settings(max_examples=150)
+    @given(
+        shapes, st.integers(1, 8), st.integers(1, 15), mixings, leaks, st.integers(0, 10**6), st.booleans()
+    )
+    def check(shape, steps, levels, mixing, leak, seed, double):
+        dtype = torch.float64 if double else torch.float32
+        neuron = make_neuron(levels, steps, mixing, leak, theta=2 / levels, seed=seed, dtype=dtype)
+        check_equal(neuron, *draw_window(steps, shape, seed, dtype), 1e-14 if double else 1e-6)
+
+    check()
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("steps", [1, 2, 4, 5, 8, 17])
+@pytest.mark.parametrize(("mixing", "leak"), [("learned", "learned"), ("uniform", 0.9)])
+def test_equals_plain_over_several_blocks(use, path, steps, mixing, leak):
+    """70,001 neurons are two blocks and two shares; with 17 steps tensor operations take over from C."""
+    use(path)
+    neuron = make_neuron(3, steps, mixing, leak)
+    check_equal(neuron, *draw_window(steps, (70_001,), steps, torch.float32), 1e-6)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("leak", ["learned", 0.9])
+def test_currents_in_other_orders(use, path, leak):
+    """Permuted, strided and repeated currents, an expanded upstream gradient, and an empty batch."""
+    use(path)
+    neuron = make_neuron(2, 3, "learned", leak)
+    generator = torch.Generator().manual_seed(3)
+    base = torch.randn(3, 4, 5, 6, generator=generator)
+    for current in (
+        base.permute(0, 3, 1, 2),
+        base[:, ::2, :, 1::2],
+        base.permute(1, 2, 0, 3)[:3, :, :, :],
+        base[:1].expand(3, 4, 5, 6),
+        base[:, :0],
+    ):
+        upstream = torch.randn(current.shape, generator=generator)
+        if current.numel():
+            check_equal(neuron, current, upstream, 1e-6)
+            check_equal(neuron, current, upstream[:1].expand(current.shape), 1e-6)
+        else:
+            assert neuron(current).shape == current.shape
+
+
+def test_thread_count_does_not_change_gradients(use):
+    use("native")
+    neuron = make_neuron(2, 2, "learned", "learned")
+    current, upstream = draw_window(2, (150_000,), 1, torch.float32)
+    one = run(neuron, neuron.forward, current, upstream)
+    torch.set_num_threads(2)
+    try:
+        two = run(neuron, neuron.forward, current, upstream)
+    finally:
+        torch.set_num_threads(1)
+    assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+
+
+def scalar_reference(currents, upstream, omega, leak, theta, levels, initial):
+    """Eqs. 12-16 for one neuron in Python numbers: levels, dI, dΩ, dλ."""
+    steps = range(len(currents))
+    membrane, fired, passed, d_leak = initial, [], [], 0.0
+    for t in steps:
+        charged = leak * membrane + sum(omega[t][u] * currents[u] for u in steps)
+        level = min(max(math.floor(charged / theta), 0), levels)
+        passed.append(upstream[t] if theta / 2 <= charged <= (levels + 0.5) * theta else 0.0)
+        d_leak += passed[t] * membrane
+        membrane = charged - theta * level
+        fired.append(level)
+    d_currents = [sum(omega[t][u] * passed[t] for t in steps) for u in steps]
+    return fired, d_currents, [[passed[t] * currents[u] for u in steps] for t in steps], d_leak
+
+
+def check_scalar(neuron, current, upstream):
+    """All neurons of a (T, N) window in float64 against the scalar reference."""
+    output, gradient, d_omega_logits, d_leak_logit = run(neuron, neuron.forward, current, upstream)
+    omega, leak = neuron.mixing_matrix().detach(), neuron.leak().detach()
+    rows = zip(current.T.tolist(), upstream.T.tolist(), strict=True)
+    found = [
+        scalar_reference(
+            *row, omega.tolist(), leak.item(), neuron.theta, neuron.levels, neuron.initial_membrane
+        )
+        for row in rows
+    ]
+    fired, d_current, d_omega, d_leak = zip(*found, strict=True)
+
+    def close(value, expected):
+        torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-5)
+
+    assert torch.equal((output / neuron.theta).round().long(), torch.tensor(fired).T)
+    close(gradient.double(), torch.tensor(d_current, dtype=torch.float64).T)
+    # Ω = 2 s / T and λ = s + 1/2 with s = sigmoid, whose derivative is s (1 - s).
+    part = omega.double() * neuron.steps / 2
+    slope = 2 * part * (1 - part) / neuron.steps
+    close(d_omega_logits.double(), torch.tensor(d_omega, dtype=torch.float64).sum(dim=0) * slope)
+    slope = (leak.double() - 0.5) * (1.5 - leak.double())
+    close(d_leak_logit.double(), sum(d_leak) * slope)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(("levels", "steps"), [(1, 1), (2, 2), (3, 4), (15, 8)])
+def test_equals_scalar_reference(use, path, levels, steps):
+    use(path)
+    dtype = torch.float64 if path == "tensors" else torch.float32
+    neuron = make_neuron(levels, steps, "learned", "learned", theta=0.5, seed=levels, dtype=dtype)
+    check_scalar(neuron, *draw_window(steps, (40,), steps, dtype))
+
+
+C_FAULTS = {
+    "window too narrow": ("(charged <= w->high)", "(charged <= w->high - w->theta)"),
+    "window without its ends": ("(charged >= w->low) &", "(charged > w->low) &"),
+    "not the membrane before": ("before[i] = v[i];", "before[i] = charged;"),
+    "transposed mixing": ("omega[t * T + u], dJ", "omega[u * T + t], dJ"),
+    "membrane not detached": ("? g[i] : 0.0f;\n            ", "? g[i] + dJ[0][i] * t : 0.0f;\n            "),
+}
+
+
+@pytest.mark.parametrize("fault", C_FAULTS)
+def test_planted_fault_in_c_is_noticed(use, monkeypatch, fault):
+    use("native")
+    right, wrong = C_FAULTS[fault]
+    assert native._SOURCE.count(right) >= 1
+    neuron = make_neuron(2, 3, "learned", "learned", theta=0.5)
+    current, upstream = draw_window(3, (50,), 1, torch.float32)
+    if fault == "window without its ends":
+        neuron = make_neuron(2, 3, "identity", "learned", theta=0.5, initial=0.0)
+        current = torch.full_like(current, 0.25)
+    check_equal(neuron, current, upstream, 1e-6)
+    monkeypatch.setattr(native, "_SOURCE", native._SOURCE.replace(right, wrong))
+    monkeypatch.setattr(native, "library", native.library.__wrapped__)
+    with pytest.raises(AssertionError):
+        check_equal(neuron, current, upstream, 1e-6)
+
+
+@pytest.mark.parametrize("fault", ["wide window", "undetached membrane", "staircase"])
+def test_planted_fault_in_tensors_is_noticed(use, monkeypatch, fault):
+    use("tensors")
+    neuron = make_neuron(2, 3, "learned", "learned", theta=0.5)
+    current, upstream = draw_window(3, (50,), 1, torch.float32)
+    check_equal(neuron, current, upstream, 1e-6)
+    recompute = window.WindowBlock.recompute
+
+    def through_membrane(work, currents, upstream):
+        gradient = recompute(work, currents, upstream)
+        for t in reversed(range(work.steps - 1)):
+            gradient[t] += work.leak * gradient[t + 1]
+        return gradient
+
+    if fault == "wide window":
+        monkeypatch.setattr(
+            window.Staircase, "window", lambda self, dtype: (0.0, (self.levels + 1) * self.theta)
+        )
+    elif fault == "staircase":
+        monkeypatch.setattr(
+            window.Staircase, "fire", lambda self, m, out: torch.round(m / self.theta, out=out)
+        )
+    else:
+        monkeypatch.setattr(window.WindowBlock, "recompute", through_membrane)
+    with pytest.raises(AssertionError):
+        check_equal(neuron, current, upstream, 1e-6)
+
+
+@pytest.mark.parametrize("mixing", ["learned", "identity", "uniform"])
+@pytest.mark.parametrize("leak", ["learned", 1.0])
+@pytest.mark.parametrize("steps", [2, 4])
+def test_keeps_less_for_backward(mixing, leak, steps):
+    """At most the current (4 bytes a neuron and step), and one byte for up to 8 steps of a neuron without its leak."""
+    neuron = make_neuron(2, steps, mixing, leak)
+    current = torch.randn(steps, 8, 500).requires_grad_()
+    fused = count_saved_bytes(lambda: neuron(current))
+    assert fused < count_saved_bytes(lambda: neuron.forward_plain(current))
+    needs_current = mixing == "learned" or leak == "learned"
+    bits = current[0].numel() if leak == 1.0 else 0
+    assert fused <= current.nbytes * needs_current + bits + 1000
+
+
+def test_only_wanted_gradients():
+    """A current, or parameters, that need no gradient get none; without any, nothing is kept."""
+    neuron = make_neuron(2, 2, "learned", "learned")
+    neuron(torch.randn(2, 9)).sum().backward()
+    assert neuron.omega_logits.grad is not None
+    neuron.requires_grad_(False)
+    assert not neuron(torch.randn(2, 9)).requires_grad
+    current = torch.randn(2, 9, requires_grad=True)
+    neuron(current).sum().backward()
+    assert current.grad is not None
+    with torch.no_grad():
+        assert not neuron(current).requires_grad
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_computed_in_float32(use, path, dtype):
+    use(path)
+    neuron = make_neuron(2, 4, "learned", "learned", theta=0.5)
+    current, upstream = (tensor.to(dtype) for tensor in draw_window(4, (3, 30), 1, torch.float32))
+    output, gradient, *learned = run(neuron, neuron.forward, current, upstream)
+    expected = run(neuron, neuron.forward, current.float(), upstream.float())
+    assert output.dtype == gradient.dtype == dtype
+    assert torch.equal(output.float(), expected[0])
+    torch.testing.assert_close(gradient, expected[1].to(dtype))
+    torch.testing.assert_close(learned, expected[2:])
+
+
+def test_autocast_changes_nothing():
+    neuron = make_neuron(2, 4, "learned", "learned")
+    current, upstream = draw_window(4, (3, 30), 1, torch.float32)
+    expected = run(neuron, neuron.forward, current, upstream)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = run(neuron, neuron.forward, current, upstream)
+        mixed = nn.Linear(30, 7)(current)
+        assert neuron(mixed).dtype == mixed.dtype == torch.bfloat16
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_second_derivative_is_refused():
+    neuron = make_neuron(2, 2, "learned", "learned")
+    current = torch.randn(2, 5, requires_grad=True)
+    (gradient,) = torch.autograd.grad(neuron(current).square().sum(), current, create_graph=True)
+    with pytest.raises(RuntimeError, match="differentiate twice"):
+        gradient.sum().backward()
+
+
+@pytest.mark.parametrize("reason", ["switched off", "no compiler", "compiler that fails"])
+def test_without_the_passes_in_c(monkeypatch, reason):
+    if reason == "switched off":
+        monkeypatch.setenv("LMHT_NATIVE", "0")
+    else:
+        monkeypatch.setenv("CC", "no-such-compiler" if reason == "no compiler" else "false")
+    assert native.library.__wrapped__() is None
