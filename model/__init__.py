@@ -4,6 +4,7 @@ The mathematics is that of the LM-HT paper (NeurIPS 2024). Threshold levels, tim
 given here are the ones that the generated hardware has.
 """
 
+from .binary import check_expansion, expand_binary
 from .checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from .config import (
     ConversionRecord,
@@ -44,12 +45,14 @@ __all__ = [
     "TimeBatchNorm",
     "TrainingConfig",
     "TrainingInterrupted",
+    "check_expansion",
     "convert_qcfs",
     "convert_run",
     "default_fine_tuning_config",
     "default_threshold",
     "default_training_config",
     "evaluate",
+    "expand_binary",
     "explain_validation_error",
     "load_checkpoint",
     "load_dataset",
