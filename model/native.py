@@ -28,12 +28,19 @@ MAX_STEPS = 16
 # Neurons of one share of the work. Shares do not depend on the number of threads, and so neither do the sums.
 _SHARE = 65536
 # No contraction: m = λ v + J is two roundings, as in the plain loop.
-_FLAGS = ("-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math")
+_FLAGS = (
+    "-O3",
+    "-march=native",
+    "-ffp-contract=off",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fopenmp-simd",
+)
 _SOURCE = r"""
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>
-#define BLOCK 256
+#define BLOCK 512
 #define MAX_STEPS 16
 
 typedef struct {
@@ -76,15 +83,22 @@ void forward(const Window *w, ptrdiff_t from, ptrdiff_t to, const float *mixed, 
     }
 }
 
-static double dot(const float *a, const float *b, ptrdiff_t count) {
-    float sums[16] = {0};
-    double total = 0;
-    ptrdiff_t i = 0;
-    for (; i + 16 <= count; i += 16)
-        for (int j = 0; j < 16; j++) sums[j] += a[i + j] * b[i + j];
-    for (; i < count; i++) total += (double)a[i] * b[i];
-    for (int j = 0; j < 16; j++) total += sums[j];
-    return total;
+/* In float32 for a block at most, which is added up in double. */
+static float dot(const float *a, const float *b, ptrdiff_t count) {
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (ptrdiff_t i = 0; i < count; i++) sum += a[i] * b[i];
+    return sum;
+}
+
+/* Row u of dI = transposed omega times dJ. Inlined with a constant T, the sum stays in a register. */
+static inline void mix_back(const ptrdiff_t T, ptrdiff_t u, ptrdiff_t count, const float *omega,
+                            float dJ[MAX_STEPS][BLOCK], float *out) {
+    for (ptrdiff_t i = 0; i < count; i++) {
+        float sum = omega[u] * dJ[0][i];
+        for (ptrdiff_t t = 1; t < T; t++) sum = fmaf(omega[t * T + u], dJ[t][i], sum);
+        out[i] = sum;
+    }
 }
 
 /* dJ from bits, or if NULL from J with the sum for the leak; then dI to found (may be J's memory) and the sums for Ω,
@@ -119,9 +133,14 @@ void backward(const Window *w, ptrdiff_t from, ptrdiff_t to, const float *mixed,
                 sum_omega[t * T + u] += dot(dJ[t], current + u * N + start, count);
         for (ptrdiff_t u = 0; found && u < T; u++) {
             float *out = found + u * N + start;
-            for (ptrdiff_t i = 0; i < count; i++) out[i] = omega ? omega[u] * dJ[0][i] : dJ[u][i];
-            for (ptrdiff_t t = 1; omega && t < T; t++)
-                for (ptrdiff_t i = 0; i < count; i++) out[i] = fmaf(omega[t * T + u], dJ[t][i], out[i]);
+            if (!omega)
+                for (ptrdiff_t i = 0; i < count; i++) out[i] = dJ[u][i];
+            else if (T == 2)
+                mix_back(2, u, count, omega, dJ, out);
+            else if (T == 4)
+                mix_back(4, u, count, omega, dJ, out);
+            else
+                mix_back(T, u, count, omega, dJ, out);
         }
     }
 }
