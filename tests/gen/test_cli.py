@@ -118,6 +118,10 @@ def test_train_takes_every_option(tmp_path):
         "leak": 1.0,
         "theta": 0.7,
         "initial_membrane": 0.35,
+        "activation": "lmht",
+        "quanta": None,
+        "thetas": None,
+        "initial_membranes": None,
     }
     training = config["training"]
     assert (training["epochs"], training["batch_size"], training["learning_rate"]) == (2, 32, 0.01)
