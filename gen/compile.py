@@ -28,6 +28,7 @@ from lmht.gen.quantize import quantize
 from lmht.gen.report import CompileReport, expect, report_layers
 from lmht.model import Network, RunConfig, load_checkpoint
 from lmht.rtl.parameters import DesignParameters
+from lmht.rtl.verilog import is_identifier
 
 __all__ = ["CompileOptions", "compile_network", "design_network", "is_build", "to_integers"]
 
@@ -196,7 +197,7 @@ def _open_source(source: Network | IntegerNetwork | str | Path, name: str | None
 def _identifier(text: str) -> str:
     """`text` as a Verilog identifier."""
     plain = re.sub(r"[^A-Za-z0-9_]", "_", text)
-    return plain if re.match(r"[A-Za-z_]", plain) else f"design_{plain}"
+    return plain if is_identifier(plain) else f"design_{plain}"
 
 
 def _describe_source(source: _Source, network: IntegerNetwork) -> SourceRecord:

@@ -72,8 +72,14 @@ def fold_batch_norm(network: Network) -> FoldedNetwork:
     Raises
     ------
     ValueError
-        If a layer was trained without integer weights, or a number is not finite.
+        If the network is not a spiking one, a layer was trained without integer weights, or a number is
+        not finite.
     """
+    if network.config.activation != "lmht":
+        raise ValueError(
+            f"activation must be lmht, not {network.config.activation}: "
+            "`lmht convert` makes a spiking network of it"
+        )
     layers = []
     for index, layer in enumerate(cast("Iterable[Layer]", network.layers)):
         if layer.linear.weight_bits is None:

@@ -20,7 +20,7 @@ from amaranth.lib import wiring
 
 from lmht.rtl.verilog_links import name_links
 
-__all__ = ["emit_verilog", "memory_source"]
+__all__ = ["emit_verilog", "is_identifier", "memory_source"]
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ESCAPED = re.compile(r"\\(\S+) ")
@@ -53,6 +53,11 @@ _KEYWORDS = frozenset(
 )
 
 
+def is_identifier(name: str) -> bool:
+    """Whether `name` is a plain Verilog identifier: letters, digits and ``_``, no digit first, and no keyword."""
+    return _IDENTIFIER.fullmatch(name) is not None and name not in _KEYWORDS
+
+
 def emit_verilog(component: wiring.Component, name: str) -> str:
     """Verilog-2005 of `component` and of all components inside it.
 
@@ -73,7 +78,7 @@ def emit_verilog(component: wiring.Component, name: str) -> str:
     ValueError
         If `name` is not a Verilog identifier, or two names would become one.
     """
-    if not _IDENTIFIER.fullmatch(name) or name in _KEYWORDS:
+    if not is_identifier(name):
         raise ValueError(f"name must be a Verilog identifier, not {name!r}")
     with _carried_yosys():
         text = verilog.convert(component, name=name, emit_src=False, strip_internal_attrs=True)

@@ -57,6 +57,6 @@ def small_network():
 @pytest.fixture(scope="session")
 def small_build(small_network, tmp_path_factory):
     """Folder of a build of that network, with its first layer on two tiles; copy it before changing it."""
-    folder = tmp_path_factory.mktemp("builds") / "small"
-    compile_network(small_network, folder, CompileOptions(name="small", lanes=4, split={0: 2}))
+    folder = tmp_path_factory.mktemp("builds") / "compact"
+    compile_network(small_network, folder, CompileOptions(name="compact", lanes=4, split={0: 2}))
     return folder

@@ -22,8 +22,8 @@ def refuse(folder):
 
 def test_open(small_build, small_network):
     build = Build.open(small_build)
-    assert build.parameters.name == "small"
-    assert [path.name for path in build.verilog_files] == ["small.v", "lmht_ram.v"]
+    assert build.parameters.name == "compact"
+    assert [path.name for path in build.verilog_files] == ["compact.v", "lmht_ram.v"]
     assert build.image_file == small_build / "image.bin"
     assert build.network.architecture == build.source.architecture == small_network.architecture
     assert build.manifest.registers[0].name == "ID"
@@ -31,14 +31,14 @@ def test_open(small_build, small_network):
 
 
 @pytest.mark.parametrize(
-    "name", ["small.v", "lmht_ram.v", "image.bin", "lmht_design.h", "images/layer0_tile0_weights.hex"]
+    "name", ["compact.v", "lmht_ram.v", "image.bin", "lmht_design.h", "images/layer0_tile0_weights.hex"]
 )
 def test_missing_file(copy, name):
     (copy / name).unlink()
     assert refuse(copy) == f"{copy / name}: no such file"
 
 
-@pytest.mark.parametrize("name", ["small.v", "lmht_ram.v", "integer_network.json", "small.core"])
+@pytest.mark.parametrize("name", ["compact.v", "lmht_ram.v", "integer_network.json", "compact.core"])
 def test_edited_file(copy, name):
     (copy / name).write_text((copy / name).read_text() + "\n")
     assert refuse(copy).startswith(f"{copy / name}: changed since the build: SHA-256 is ")

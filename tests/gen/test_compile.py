@@ -1,5 +1,6 @@
 import hashlib
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -43,11 +44,11 @@ def run_dir(make_network, tmp_path):
 
 def test_build_holds_what_the_architecture_says(small_build):
     assert set(hashes(small_build)) == {
-        "small.v",
+        "compact.v",
         "lmht_ram.v",
         "image.bin",
         "lmht_design.h",
-        "small.core",
+        "compact.core",
         "manifest.json",
         "integer_network.json",
         "integer_network.safetensors",
@@ -61,11 +62,11 @@ def test_build_holds_what_the_architecture_says(small_build):
             for memory in memories
         ),
     }
-    assert "module small(" in (small_build / "small.v").read_text()
+    assert "module compact(" in (small_build / "compact.v").read_text()
 
 
 def test_same_input_gives_the_same_bytes(small_build, small_network, tmp_path):
-    options = CompileOptions(name="small", lanes=4, split={0: 2})
+    options = CompileOptions(name="compact", lanes=4, split={0: 2})
     compile_network(small_network, tmp_path / "again", options)
     assert hashes(tmp_path / "again") == hashes(small_build)
 
@@ -98,6 +99,15 @@ def test_run_is_compiled_with_its_record(run_dir, make_network, tmp_path):
     compile_network(make_network(), direct, CompileOptions(name="my_run", lanes=8))
     expected = GoldenModel(Build.open(direct).network).run(images).logits
     assert found.tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [("small", "design_small"), ("my-net", "my_net"), ("2nd", "design_2nd"), ("net", "net")],
+)
+def test_a_name_that_verilog_has_taken_is_changed(small_network, tmp_path, name, module):
+    named = replace(small_network, name=name)
+    assert compile_network(named, tmp_path / "build").name == module
 
 
 def test_report(small_network, tmp_path):

@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from lmht.gen.fold_batch_norm import fold_batch_norm
+from lmht.model import Network, NetworkConfig
 
 
 def test_folded_layer_computes_what_layer_and_norm_compute(make_network):
@@ -49,4 +50,12 @@ def test_wrong_network(make_network):
     network = make_network()
     network.layers[0].norm.running_var[0] = float("nan")
     with pytest.raises(ValueError, match=r"^layer 0: weights and batch norm must be finite$"):
+        fold_batch_norm(network)
+
+
+def test_a_qcfs_network_is_refused():
+    network = Network(
+        NetworkConfig(architecture="16-8-4", input_shape=(1, 4, 4), activation="qcfs", quanta=4)
+    )
+    with pytest.raises(ValueError, match=r"^activation must be lmht, not qcfs: `lmht convert` makes"):
         fold_batch_norm(network)

@@ -43,7 +43,7 @@ def test_header_compiles_and_says_what_the_design_is(build, tmp_path):
     subprocess.run(command, check=True)
     lines = subprocess.run([str(program)], check=True, capture_output=True, text=True).stdout.splitlines()
     size = build.image_file.stat().st_size
-    assert lines[0] == f"small {build.parameters.design_hash} 16 {size}"
+    assert lines[0] == f"compact {build.parameters.design_hash} 16 {size}"
     memories = RegisterMap.for_design(build.parameters).memories
     assert lines[1:] == [
         f"{memory.name} {memory.index} {memory.shape.width} {memory.shape.depth} {memory.words}"
