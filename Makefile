@@ -17,7 +17,7 @@ endif
 
 help:
 	@echo "make .venv   environment with exactly the versions of requirements.lock"
-	@echo "make demo    train, compile, verify and picture the bundled handwritten digits (two minutes)"
+	@echo "make demo    train, compile, verify and picture the bundled handwritten digits (about a minute)"
 	@echo "make test    all tests; DATA=DIR adds those on MNIST"
 	@echo "make lint    format, lint, and types of a regular install"
 	@echo "make bench   figures of a build: BUILD=build/mnist, DATA=DIR; the demo's by default"

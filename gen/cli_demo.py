@@ -22,7 +22,7 @@ def demo(
 ) -> None:
     """Train on the bundled handwritten digits, compile, verify every test image, and draw what happened.
 
-    Takes one to two minutes. Ends with a table and a picture, OUT/demo.png.
+    Takes about a minute. Ends with a table and a picture, OUT/demo.png.
 
     \b
     Examples:
