@@ -15,7 +15,7 @@ EMIT = """
 import sys
 from pathlib import Path
 import numpy as np
-import lmht.gen.cli, lmht.model, lmht.rtl.accelerator, lmht.sim.benches.accelerator, lmht.sim.harness
+import lmht.gen.cli, lmht.model.native, lmht.rtl.accelerator, lmht.sim.benches.accelerator, lmht.sim.harness
 from lmht.gen.build import Build
 from lmht.gen.cli import main
 from lmht.gen.compile import compile_network
@@ -26,6 +26,7 @@ network = random_network(np.random.default_rng(0), input_shape=(1, 4, 4), widths
 compile_network(network, "build")
 build = Build.open("build")
 assert "lmht_ram.v" in build.manifest.files and harness_sources(build.parameters, ())
+assert lmht.model.native._SOURCE.is_file()
 sys.exit(main(["--version"]))
 """
 

@@ -192,17 +192,20 @@ C_FAULTS = {
 
 
 @pytest.mark.parametrize("fault", C_FAULTS)
-def test_planted_fault_in_c_is_noticed(use, monkeypatch, fault):
+def test_planted_fault_in_c_is_noticed(use, monkeypatch, tmp_path, fault):
     use("native")
     right, wrong = C_FAULTS[fault]
-    assert native._SOURCE.count(right) >= 1
+    source = native._SOURCE.read_text(encoding="utf-8")
+    assert right in source
     neuron = make_neuron(2, 3, "learned", "learned", theta=0.5)
     current, upstream = draw_window(3, (50,), 1, torch.float32)
     if fault == "window without its ends":
         neuron = make_neuron(2, 3, "identity", "learned", theta=0.5, initial=0.0)
         current = torch.full_like(current, 0.25)
     check_equal(neuron, current, upstream, 1e-6)
-    monkeypatch.setattr(native, "_SOURCE", native._SOURCE.replace(right, wrong))
+    faulty = tmp_path / "window.c"
+    faulty.write_text(source.replace(right, wrong), encoding="utf-8")
+    monkeypatch.setattr(native, "_SOURCE", faulty)
     monkeypatch.setattr(native, "library", native.library.__wrapped__)
     with pytest.raises(AssertionError):
         check_equal(neuron, current, upstream, 1e-6)
