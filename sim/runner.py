@@ -163,7 +163,7 @@ def _opened(sources: Sequence[Path | str], top: str, nets: Sequence[str]) -> str
 
     Opening every net of the design, as cocotb does by default, makes simulations slower and lets builds take minutes.
     """
-    module = re.compile(rf"^module {re.escape(top)}\b.*?^endmodule", re.MULTILINE | re.DOTALL)
+    module = re.compile(rf"^module {re.escape(top)}\b.*?(?:^endmodule|\Z)", re.MULTILINE | re.DOTALL)
     texts = (
         source if isinstance(source, str) else Path(source).read_text(encoding="utf-8") for source in sources
     )
