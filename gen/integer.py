@@ -168,7 +168,7 @@ class IntegerNetwork:
     logit_scale : float
         ``float logit ≈ logit * logit_scale``, one factor for all classes.
     meta : mapping
-        Where the network comes from (data set, accuracies, densities); plain JSON values, not used in any
+        Where the network comes from (data set, accuracies); plain JSON values, not used in any
         arithmetic.
 
     Raises

@@ -52,21 +52,15 @@ def expected_events(
     Parameters
     ----------
     network : IntegerNetwork
-        ``meta["densities"]`` may hold the part of the pixels and then of each hidden layer's neurons that
-        send an event, as a run recorded them.
     pixels, spikes : float, optional
-        The same parts, 0 to 1, given by the user; they come before those recorded, and those before the
-        defaults.
+        The parts of the pixels and of the hidden neurons that send an event, 0 to 1; by default
+        `DEFAULT_PIXEL_DENSITY` and `DEFAULT_SPIKE_DENSITY`.
     """
-    hidden = len(network.layers) - 1
-    recorded = network.meta.get("densities")
-    if recorded is None or len(recorded) != 1 + hidden:
-        recorded = [DEFAULT_PIXEL_DENSITY] + [DEFAULT_SPIKE_DENSITY] * hidden
-    given = [pixels] + [spikes] * hidden
-    densities = [old if new is None else new for old, new in zip(recorded, given, strict=True)]
+    first = DEFAULT_PIXEL_DENSITY if pixels is None else pixels
+    others = DEFAULT_SPIKE_DENSITY if spikes is None else spikes
     return [
-        layer.inputs * min(max(float(density), 0.0), 1.0)
-        for layer, density in zip(network.layers, densities, strict=True)
+        layer.inputs * min(max(float(first if index == 0 else others), 0.0), 1.0)
+        for index, layer in enumerate(network.layers)
     ]
 
 
