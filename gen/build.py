@@ -8,11 +8,11 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from lmht.gen.files import first_complaint
 from lmht.gen.images import IMAGE_FILE, ImageError, read_image
 from lmht.gen.integer import IntegerNetwork
 from lmht.gen.integer_files import IntegerNetworkError, load_integer_network
 from lmht.gen.manifest import MANIFEST_FILE, Manifest, SourceRecord
+from lmht.model.config import explain_validation_error
 from lmht.rtl.parameters import DesignParameters
 
 __all__ = ["Build", "BuildError"]
@@ -105,7 +105,7 @@ def _read_manifest(path: Path) -> Manifest:
     try:
         return Manifest.model_validate_json(content)
     except ValidationError as error:
-        raise BuildError(f"{path}: {first_complaint(error)}") from None
+        raise BuildError(f"{path}: {explain_validation_error(error)}") from None
 
 
 def _check_file(path: Path, digest: str) -> None:

@@ -9,9 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pydantic import ValidationError
-
-__all__ = ["first_complaint", "replaced_folder", "write_file"]
+__all__ = ["replaced_folder", "write_file"]
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -70,10 +68,3 @@ def replaced_folder(target: Path, may_replace: Callable[[Path], bool]) -> Iterat
             temporary.replace(target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def first_complaint(error: ValidationError) -> str:
-    """First complaint of a pydantic error as one line: ``field: what is wrong, not value``."""
-    from lmht.model.config import explain_validation_error
-
-    return explain_validation_error(error)

@@ -10,8 +10,9 @@ import safetensors.numpy
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 
-from lmht.gen.files import first_complaint, write_file
+from lmht.gen.files import write_file
 from lmht.gen.integer import IntegerLayer, IntegerNetwork
+from lmht.model.config import explain_validation_error
 
 __all__ = ["JSON_FILE", "TENSOR_FILE", "IntegerNetworkError", "load_integer_network", "save_integer_network"]
 
@@ -87,7 +88,7 @@ def load_integer_network(folder: str | Path) -> IntegerNetwork:
     try:
         record = _NetworkRecord.model_validate_json(_read(json_path))
     except ValidationError as error:
-        raise IntegerNetworkError(f"{json_path}: {first_complaint(error)}") from None
+        raise IntegerNetworkError(f"{json_path}: {explain_validation_error(error)}") from None
     try:
         tensors = safetensors.numpy.load(_read(tensor_path))
     except SafetensorError as error:

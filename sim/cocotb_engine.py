@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 from lmht.gen.build import Build
 from lmht.rtl.parameters import DesignParameters
 from lmht.sim.runner import run_cocotb
-from lmht.sim.simulation import STATUS_FILE, SimulationError, SimulationRun, frame_bytes, read_run
+from lmht.sim.simulation import (
+    STATUS_FILE,
+    SimulationError,
+    SimulationRun,
+    check_pauses,
+    frame_bytes,
+    read_run,
+)
 from lmht.sim.taps import design_taps, locate_nets
 
 __all__ = ["CocotbEngine"]
@@ -80,9 +87,7 @@ class CocotbEngine:
         TypeError, ValueError
             If a number lies outside its range or the images do not fit the design.
         """
-        for name, value in (("idle", idle), ("back_pressure", back_pressure)):
-            if not 0 <= value < 1:
-                raise ValueError(f"{name} must be at least 0 and below 1, not {value}")
+        check_pauses(idle, back_pressure)
         data = frame_bytes(images, self.parameters)
         with tempfile.TemporaryDirectory(prefix="lmht-cocotb-") as name:
             folder = Path(name)

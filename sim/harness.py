@@ -28,6 +28,7 @@ from lmht.sim.simulation import (
     Progress,
     SimulationError,
     SimulationRun,
+    check_pauses,
     frame_bytes,
     read_run,
     stall_cycles,
@@ -130,9 +131,7 @@ class Harness:
         TypeError, ValueError
             If a number lies outside its range or the images do not fit the design.
         """
-        for name, value in (("idle", idle), ("back_pressure", back_pressure)):
-            if not 0 <= value < 1:
-                raise ValueError(f"{name} must be at least 0 and below 1, not {value}")
+        check_pauses(idle, back_pressure)
         if seed < 0:
             raise ValueError(f"seed must be at least 0, not {seed}")
         data = frame_bytes(images, self.parameters)

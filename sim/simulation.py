@@ -27,6 +27,7 @@ __all__ = [
     "SimulationError",
     "SimulationRun",
     "TapState",
+    "check_pauses",
     "frame_bytes",
     "image_dtype",
     "read_run",
@@ -173,6 +174,19 @@ def read_run(
         events=events,
         waveform=waveform,
     )
+
+
+def check_pauses(idle: float, back_pressure: float) -> None:
+    """Refuse probabilities of pauses outside 0 to below 1.
+
+    Raises
+    ------
+    ValueError
+        If one lies outside; the message names it.
+    """
+    for name, value in (("idle", idle), ("back_pressure", back_pressure)):
+        if not 0 <= value < 1:
+            raise ValueError(f"{name} must be at least 0 and below 1, not {value}")
 
 
 def frame_bytes(images: NDArray[np.uint8], parameters: DesignParameters) -> NDArray[np.uint8]:
