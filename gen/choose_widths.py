@@ -9,7 +9,7 @@ from amaranth.utils import bits_for
 from numpy.typing import NDArray
 
 from lmht.gen.integer import IntegerLayer, IntegerNetwork
-from lmht.rtl.parameters import NeuronParameters
+from lmht.rtl.neuron_parameters import NeuronParameters
 
 __all__ = ["Interval", "bound_accumulators", "bound_currents", "bound_membranes", "choose_widths"]
 
@@ -39,12 +39,17 @@ class Interval:
 
 
 def bound_accumulators(layer: IntegerLayer) -> tuple[Interval, Interval]:
-    """Exact ranges over all inputs of ``sum_j w[n, j] k[j]`` and of ``A[n]``, with its bias; shape (N,).
+    """Ranges over all inputs of the synapses' sum and of ``A[n]``, which is that sum and the bias; shape (N,).
 
-    The first one always holds 0 and every partial sum, in whatever order events arrive.
+    They are exact for a pixel whose kernels reach no padding; one that does has fewer summands of each sign. The
+    first range always holds 0 and every partial sum, in whatever order the events of the projections arrive.
     """
-    highest = np.maximum(layer.weights, 0).sum(axis=1).astype(object) * layer.input_max_level
-    lowest = np.minimum(layer.weights, 0).sum(axis=1).astype(object) * layer.input_max_level
+    lowest = highest = np.zeros(layer.channels, dtype=object)
+    for projection in layer.projections:
+        factor = projection.pooled_max_level << projection.shift
+        taps = (1, 2, 3)
+        lowest = lowest + np.minimum(projection.weights, 0).sum(axis=taps).astype(object) * factor
+        highest = highest + np.maximum(projection.weights, 0).sum(axis=taps).astype(object) * factor
     bias = layer.bias.astype(object)
     return Interval(lowest, highest), Interval(lowest + bias, highest + bias)
 
@@ -70,7 +75,7 @@ def bound_membranes(layer: IntegerLayer, current: Interval) -> Interval:
         raise ValueError("a classifier has no membrane")
     one = 1 << layer.fraction_bits
     top = (layer.levels + 1) * one
-    start = np.full(layer.neurons, layer.initial_membrane, dtype=object)
+    start = np.full(layer.channels, layer.initial_membrane, dtype=object)
     membrane = Interval(start, start)
     held = membrane
     for step in range(layer.steps):
@@ -117,7 +122,7 @@ def choose_widths(network: IntegerNetwork) -> tuple[NeuronParameters, ...]:
     Raises
     ------
     ValueError
-        If a width lies outside the range of :class:`~lmht.rtl.parameters.NeuronParameters`.
+        If a width lies outside the range of :class:`~lmht.rtl.neuron_parameters.NeuronParameters`.
     """
     return tuple(_choose(index, layer) for index, layer in enumerate(network.layers))
 

@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lmht.gen.integer_projection import IntegerProjection, check_array
 from lmht.rtl.checks import check_range
+from lmht.rtl.projection import IMAGE
 
 __all__ = ["PIXEL_MAX", "IntegerLayer", "IntegerNetwork"]
 
@@ -23,33 +25,14 @@ PIXEL_MAX = 255
 IntArray = NDArray[np.int64]
 
 
-def _check_array(name: str, value: object, shape: tuple[int | None, ...], low: int, high: int) -> IntArray:
-    """A read-only int64 copy of `value`; ``None`` in `shape` allows any size of at least 1."""
-    if not isinstance(value, np.ndarray) or value.dtype.kind not in "iu":
-        raise TypeError(f"{name} must be an array of integers, not {type(value).__name__}")
-    sizes_fit = value.ndim == len(shape) and all(
-        size >= 1 if wanted is None else size == wanted
-        for size, wanted in zip(value.shape, shape, strict=True)
-    )
-    if not sizes_fit:
-        wanted_text = ", ".join("any" if size is None else str(size) for size in shape)
-        raise ValueError(f"{name} must have shape ({wanted_text}), not {value.shape}")
-    outside = (value < low) | (value > high)
-    if outside.any():
-        raise ValueError(f"{name} must be between {low} and {high}, not {value[outside].flat[0]}")
-    array = np.array(value, dtype=np.int64, order="C")
-    array.flags.writeable = False
-    return array
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class IntegerLayer:
-    """One fully connected layer in integers.
+    """One layer, a convolution or fully connected, in integers.
 
     Parameters
     ----------
-    weights : numpy.ndarray of int64, shape (N, J)
-        ``w[n, j]``, symmetric; inputs in hardware order ``j = (y * width + x) * channels + channel``.
+    projections : tuple of IntegerProjection
+        Its inputs, one or two, the first with weights of 2 to 8 bits: ``A[u, n, y, x] = b[n] + sum_p 2^shift_p sum_j w_p[n, j] k_p[u, j]``.
     bias : numpy.ndarray of int64, shape (N,)
         ``b[n]`` in accumulator units, added once per input step.
     multipliers : numpy.ndarray of int64, shape (T, T_in, N)
@@ -66,12 +49,8 @@ class IntegerLayer:
         ``FL``, 1 to 16.
     initial_membrane : int
         ``v[-1, n]`` in units of ``θ 2^-F``, the same for every neuron.
-    weight_bits : int
-        ``WB``, 2 to 8.
     multiplier_bits : int
         ``GB``, 1 to 24.
-    input_max_level : int
-        ``K_in``: 255 for pixels, ``L`` of the layer before otherwise.
 
     Raises
     ------
@@ -79,7 +58,7 @@ class IntegerLayer:
         If a field has the wrong type, shape or range; the message names field, value and allowed range.
     """
 
-    weights: IntArray
+    projections: tuple[IntegerProjection, ...]
     bias: IntArray
     multipliers: IntArray
     shift: int
@@ -88,33 +67,40 @@ class IntegerLayer:
     leak: IntArray | None = None
     leak_bits: int = 8
     initial_membrane: int = 0
-    weight_bits: int = 4
     multiplier_bits: int = 12
-    input_max_level: int = PIXEL_MAX
 
     def __post_init__(self) -> None:
-        check_range("weight_bits", self.weight_bits, 2, 8)
         check_range("multiplier_bits", self.multiplier_bits, 1, 24)
         check_range("shift", self.shift, 0, 63)
         check_range("fraction_bits", self.fraction_bits, 0, 24)
         check_range("leak_bits", self.leak_bits, 1, 16)
         check_range("initial_membrane", self.initial_membrane, -(2**47), 2**47 - 1)
-        check_range("input_max_level", self.input_max_level, 1, PIXEL_MAX)
-        limit = 2 ** (self.weight_bits - 1) - 1
-        weights = _check_array("weights", self.weights, (None, None), -limit, limit)
-        neurons = weights.shape[0]
+        check_range("projections", len(self.projections), 1, 2)
+        first = self.projections[0]
+        check_range("weight_bits of the first projection", first.weight_bits, 2, 8)
+        for projection in self.projections[1:]:
+            for name in ("output_shape", "input_steps"):
+                if getattr(projection, name) != getattr(first, name):
+                    raise ValueError(
+                        f"projections must have the same {name}, "
+                        f"not {getattr(first, name)} and {getattr(projection, name)}"
+                    )
+        channels = self.channels
         checked = {
-            "weights": weights,
-            "bias": _check_array("bias", self.bias, (neurons,), -(2**47), 2**47 - 1),
-            "multipliers": _check_array(
-                "multipliers", self.multipliers, (None, None, neurons), 0, 2**self.multiplier_bits - 1
+            "bias": check_array("bias", self.bias, (channels,), -(2**47), 2**47 - 1),
+            "multipliers": check_array(
+                "multipliers", self.multipliers, (None, None, channels), 0, 2**self.multiplier_bits - 1
             ),
         }
         check_range("steps", checked["multipliers"].shape[0], 1, 8)
-        check_range("input_steps", checked["multipliers"].shape[1], 1, 8)
+        if checked["multipliers"].shape[1] != first.input_steps:
+            raise ValueError(
+                f"multipliers must have {first.input_steps} input steps as the projections, "
+                f"not {checked['multipliers'].shape[1]}"
+            )
         if self.leak is not None:
             highest = 2 ** (self.leak_bits + 1) - 1
-            checked["leak"] = _check_array("leak", self.leak, (checked["multipliers"].shape[0],), 0, highest)
+            checked["leak"] = check_array("leak", self.leak, (checked["multipliers"].shape[0],), 0, highest)
         for name, array in checked.items():
             object.__setattr__(self, name, array)
         if self.levels is None:
@@ -127,20 +113,30 @@ class IntegerLayer:
             raise ValueError("a classifier must have 1 step, shift 0, no leak and initial_membrane 0")
         if (self.multipliers != self.multipliers[:, :1]).any():
             raise ValueError("multipliers of a classifier must be the same at every input step")
+        if self.shape[1:] != (1, 1):
+            raise ValueError(
+                f"a classifier must have one output pixel, not {self.shape[1]} x {self.shape[2]}"
+            )
 
     @property
     def is_classifier(self) -> bool:
         return self.levels is None
 
     @property
-    def neurons(self) -> int:
-        """Output channels ``N``."""
-        return self.weights.shape[0]
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of the layer's map, before any pooling by a consumer."""
+        return self.projections[0].output_shape
 
     @property
-    def inputs(self) -> int:
-        """Inputs ``J``."""
-        return self.weights.shape[1]
+    def channels(self) -> int:
+        """Output channels ``N``."""
+        return self.projections[0].weights.shape[0]
+
+    @property
+    def neurons(self) -> int:
+        """Neurons: channels times pixels."""
+        channels, height, width = self.shape
+        return channels * height * width
 
     @property
     def steps(self) -> int:
@@ -149,13 +145,13 @@ class IntegerLayer:
 
     @property
     def input_steps(self) -> int:
-        """Level fields ``T_in`` of the input; 1 for an analog image."""
-        return self.multipliers.shape[1]
+        """Level fields ``T_in`` of the inputs; 1 for an analog image."""
+        return self.projections[0].input_steps
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class IntegerNetwork:
-    """A fully connected network in integers.
+    """A network in integers: layers in an order in which every layer comes after its sources.
 
     Parameters
     ----------
@@ -193,29 +189,67 @@ class IntegerNetwork:
             raise ValueError("layers must hold at least 1 layer, not 0")
         if not (np.isfinite(self.logit_scale) and self.logit_scale > 0):
             raise ValueError(f"logit_scale must be finite and above 0, not {self.logit_scale}")
-        channels, height, width = self.input_shape
-        expected = (channels * height * width, 1, PIXEL_MAX)
         for index, layer in enumerate(self.layers):
-            found = (layer.inputs, layer.input_steps, layer.input_max_level)
-            for name, have, want in zip(
-                ("inputs", "input_steps", "input_max_level"), found, expected, strict=True
-            ):
-                if have != want:
-                    raise ValueError(f"layer {index}: {name} must be {want} as its source says, not {have}")
+            for projection in layer.projections:
+                check_range(f"layer {index}: source", projection.source, IMAGE, index - 1)
+                self._check_source(index, projection)
             if layer.is_classifier != (index == len(self.layers) - 1):
                 raise ValueError(f"layer {index}: the last layer, and no other, must be a classifier")
-            expected = (layer.neurons, layer.steps, layer.levels or 0)
+        for source in range(IMAGE, len(self.layers) - 1):
+            if not self.consumers(source):
+                name = "the image" if source == IMAGE else f"layer {source}"
+                raise ValueError(f"{name} must feed a layer, not none")
+
+    def _check_source(self, index: int, projection: IntegerProjection) -> None:
+        if projection.source == IMAGE:
+            expected = (self.input_shape, 1, PIXEL_MAX)
+        else:
+            source = self.layers[projection.source]
+            expected = (source.shape, source.steps, source.levels or 0)
+        found = (projection.input_shape, projection.input_steps, projection.input_max_level)
+        for name, have, want in zip(
+            ("input_shape", "input_steps", "input_max_level"), found, expected, strict=True
+        ):
+            if have != want:
+                raise ValueError(f"layer {index}: {name} must be {want} as its source says, not {have}")
+
+    def consumers(self, source: int) -> tuple[tuple[int, int], ...]:
+        """Index of the layer and number of the projection of everything that a source feeds."""
+        return tuple(
+            (index, number)
+            for index, layer in enumerate(self.layers)
+            for number, projection in enumerate(layer.projections)
+            if projection.source == source
+        )
+
+    @property
+    def is_sequence(self) -> bool:
+        """Whether every layer has one input, the layer before it."""
+        return all(
+            len(layer.projections) == 1 and layer.projections[0].source == index - 1
+            for index, layer in enumerate(self.layers)
+        )
 
     @property
     def inputs(self) -> int:
         """Bytes of an image."""
-        return self.layers[0].inputs
+        return int(np.prod(self.input_shape))
 
     @property
     def classes(self) -> int:
-        return self.layers[-1].neurons
+        return self.layers[-1].channels
 
     @property
     def architecture(self) -> str:
-        """Widths joined by ``-``, such as ``784-128-10``."""
-        return "-".join(str(width) for width in (self.inputs, *(layer.neurons for layer in self.layers)))
+        """``784-128-10`` for a fully connected sequence; otherwise the layers as ``1x28x28-16C3-P2-32C3-P2-10``.
+
+        ``16C3``: 16 channels, kernel 3 (``s2``: its stride, where it is not 1); ``P2``, ``M2``: average and max
+        pooling; ``+3``: residual branch from layer 3. The image and the last channels stand at the ends.
+        """
+        if self.is_sequence and all(layer.projections[0].is_dense for layer in self.layers):
+            return "-".join(str(width) for width in (self.inputs, *(layer.channels for layer in self.layers)))
+        parts = ["x".join(str(size) for size in self.input_shape)]
+        for layer in self.layers:
+            parts.append(layer.projections[0].describe())
+            parts[-1] += "".join(f"+{projection.source}" for projection in layer.projections[1:])
+        return "-".join(parts)

@@ -40,17 +40,23 @@ def pack_rows(*blocks: tuple[NDArray[np.int64], int]) -> NDArray[np.uint32]:
     step = max(1, _CHUNK_BITS // max(width, 1))
     for start in range(0, rows, step):
         part = slice(start, min(start + step, rows))
-        # Bit 63 of an int64 is its sign, which fills wider fields.
-        bit_planes = [
-            np.stack([(values[part] >> min(bit, 63)) & 1 for bit in range(bits)], axis=2)
-            .astype(np.uint8)
-            .reshape(part.stop - start, -1)
-            for values, bits in blocks
-        ]
+        fields = [_bits(values[part], bits).reshape(part.stop - start, -1) for values, bits in blocks]
         padding = np.zeros((part.stop - start, words * 32 - width), dtype=np.uint8)
-        rows_of_bits = np.concatenate([*bit_planes, padding], axis=1)
+        rows_of_bits = np.concatenate([*fields, padding], axis=1)
         packed[part] = np.packbits(rows_of_bits, axis=1, bitorder="little").view("<u4")
     return packed
+
+
+def _bits(values: NDArray[np.int64], bits: int) -> NDArray[np.uint8]:
+    """Lowest `bits` bits of integers of shape (rows, count) in two's complement; shape (rows, count, bits)."""
+    stored = min(-(-bits // 8), 8)
+    octets = np.ascontiguousarray(values).astype("<i8", copy=False).view(np.uint8)
+    octets = octets.reshape(*values.shape, 8)[:, :, :stored]
+    planes = np.unpackbits(octets, axis=2, count=min(bits, 64), bitorder="little")
+    if bits <= 64:
+        return planes
+    # Bit 63 of an int64 is its sign, which fills wider fields.
+    return np.concatenate([planes, np.repeat(planes[:, :, -1:], bits - 64, axis=2)], axis=2)
 
 
 def unpack_rows(
@@ -63,12 +69,13 @@ def unpack_rows(
     fields = np.empty((len(rows), count), dtype=np.int64)
     step = max(1, _CHUNK_BITS // max(rows.shape[1] * 32, 1))
     used = min(bits, 64)
-    weights = np.left_shift(np.uint64(1), np.arange(used, dtype=np.uint64))
     for start in range(0, len(rows), step):
         part = np.ascontiguousarray(rows[start : start + step]).astype("<u4")
         all_bits = np.unpackbits(part.view(np.uint8), axis=1, bitorder="little")
         chosen = all_bits[:, offset : offset + count * bits].reshape(len(part), count, bits)[:, :, :used]
-        fields[start : start + step] = (chosen * weights).sum(axis=2, dtype=np.uint64).view(np.int64)
+        octets = np.zeros((len(part), count, 8), dtype=np.uint8)
+        octets[:, :, : -(-used // 8)] = np.packbits(chosen, axis=2, bitorder="little")
+        fields[start : start + step] = octets.view("<i8")[:, :, 0]
     if signed and bits < 64:
         fields = np.where(fields >= 1 << bits - 1, fields - (1 << bits), fields)
     return fields

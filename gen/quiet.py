@@ -1,0 +1,49 @@
+"""Levels of a pixel that no event reaches: they follow from the bias alone, so they are known before any frame."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmht.gen.integer import IntegerLayer
+
+__all__ = ["quiet_levels"]
+
+
+def quiet_levels(layer: IntegerLayer) -> NDArray[np.int64]:
+    """Levels of every output channel at a pixel without input: NUMERICS.md 2 to 5 with ``A[u, n] = b[n]``.
+
+    Parameters
+    ----------
+    layer : IntegerLayer
+
+    Returns
+    -------
+    numpy.ndarray of int64, shape (T, N)
+        ``k[t, n]``, 0 to ``L``.
+
+    Raises
+    ------
+    ValueError
+        If the layer is a classifier, which has no levels.
+    """
+    if layer.levels is None:
+        raise ValueError("a classifier has no levels")
+    # Python integers: the mixed sum may need more than 64 bits.
+    mixed = (layer.multipliers.astype(object) * layer.bias.astype(object)).sum(axis=1)
+    currents = _round_shift(mixed, layer.shift)
+    membrane = np.full(layer.channels, layer.initial_membrane, dtype=object)
+    levels = np.empty((layer.steps, layer.channels), dtype=np.int64)
+    for step in range(layer.steps):
+        if layer.leak is not None:
+            membrane = _round_shift(membrane * int(layer.leak[step]), layer.leak_bits)
+        charged = membrane + currents[step]
+        fired = np.clip(charged >> layer.fraction_bits, 0, layer.levels)
+        membrane = charged - (fired << layer.fraction_bits)
+        levels[step] = fired
+    return levels
+
+
+def _round_shift(values: NDArray[np.object_], shift: int) -> NDArray[np.object_]:
+    rounding = 1 << (shift - 1) if shift else 0
+    return (values + rounding) >> shift
