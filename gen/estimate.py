@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmht.gen.encoder_work import EncoderWork
-from lmht.rtl.parameters import DesignParameters, TileParameters
+from lmht.rtl.parameters import DesignParameters
+from lmht.rtl.tile_parameters import TileParameters
 
 __all__ = ["Estimate", "estimate", "integration_cycles", "update_cycles"]
 

@@ -12,7 +12,8 @@ from rich.table import Table
 from lmht.gen.encoder_work import EncoderWork, expected_encoder_cycles
 from lmht.gen.estimate import Estimate, estimate, integration_cycles
 from lmht.gen.manifest import LayerRecord
-from lmht.rtl.parameters import DesignParameters, TileParameters
+from lmht.rtl.parameters import DesignParameters
+from lmht.rtl.tile_parameters import TileParameters
 
 __all__ = ["CompileReport", "expect", "report_layers", "report_table"]
 
@@ -68,14 +69,14 @@ def _report_layer(tiles: tuple[TileParameters, ...], events: float) -> LayerReco
     largest = max(tiles, key=lambda tile: tile.channels)
     neuron = largest.neuron
     return LayerRecord(
-        inputs=largest.input.positions,
+        inputs=sum(projection.input.positions for projection in largest.projections),
         neurons=largest.layer_channels,
         tiles=len(tiles),
         lanes=largest.lanes,
         groups=largest.groups,
         update_lanes=largest.update_lanes,
         mix_multipliers=largest.mix_multipliers,
-        weight_bits=largest.weight_bits,
+        weight_bits=max(projection.weight_bits for projection in largest.projections),
         accumulator_bits=neuron.accumulator_bits,
         mix_bits=neuron.mix_bits,
         current_bits=neuron.current_bits,

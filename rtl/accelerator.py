@@ -10,10 +10,14 @@ from lmht.rtl.config_bus import ConfigBus
 from lmht.rtl.frame_encoder import frame_beat_layout
 from lmht.rtl.parameters import DesignParameters
 from lmht.rtl.ports import ConfigBusSignature
+from lmht.rtl.projection import IMAGE
 from lmht.rtl.readout import result_layout
 from lmht.rtl.stages import design_stages
 
-__all__ = ["Accelerator"]
+__all__ = ["INPUT_PORTS", "Accelerator"]
+
+INPUT_PORTS = ("i", "residual")
+"""Port of a tile for each of its projections."""
 
 
 class Accelerator(wiring.Component):
@@ -57,12 +61,17 @@ class Accelerator(wiring.Component):
             encoder.i.valid.eq(self.frames.valid & config.enable),
             self.frames.ready.eq(encoder.i.ready & config.enable),
         ]
-        sources = [encoder.o]
-        for index, tiles in enumerate(self.parameters.layers):
-            self._route(m, sources, stages[f"router{index}"], [stages[tile.name].i for tile in tiles])
-            sources = [stages[tile.name].o for tile in tiles]
         readout = stages["readout"]
-        self._route(m, sources, stages[f"router{len(self.parameters.layers)}"], [readout.i])
+        for source in range(IMAGE, len(self.parameters.layers)):
+            if source == IMAGE:
+                outputs = [encoder.o]
+            else:
+                outputs = [stages[tile.name].o for tile in self.parameters.layers[source]]
+            inputs = [
+                getattr(stages[consumer.tile.name], INPUT_PORTS[consumer.projection])
+                for consumer in self.parameters.consumers(source)
+            ]
+            self._route(m, outputs, stages[f"router{source + 1}"], inputs or [readout.i])
         connect(m, readout.o, flipped(self.results))
 
         for name, component in stages.items():

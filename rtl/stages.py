@@ -11,6 +11,7 @@ from amaranth.lib import data, wiring
 
 from lmht.rtl.frame_encoder import FrameEncoder
 from lmht.rtl.parameters import DesignParameters
+from lmht.rtl.projection import IMAGE
 from lmht.rtl.readout import Readout
 from lmht.rtl.router import EventRouter
 from lmht.rtl.tile import Tile
@@ -28,27 +29,24 @@ class Stage:
 
 
 def design_stages(parameters: DesignParameters) -> dict[str, Stage]:
-    """Every stage by instance name: ``frame_encoder``; for every layer ``router<layer>`` and its tiles;
-    ``router<layers>``; ``readout``."""
+    """Every stage by instance name: ``frame_encoder`` and ``router0`` behind it; for every layer its tiles and
+    ``router<layer + 1>`` behind them; ``readout``."""
     stages = {
         "frame_encoder": Stage(
-            lambda: FrameEncoder(frame=parameters.frame), FrameEncoder.PULSES, FrameEncoder.ERRORS
+            partial(FrameEncoder, frame=parameters.frame), FrameEncoder.PULSES, FrameEncoder.ERRORS
         )
     }
-    sources = 1
-    link = parameters.frame.layout
-    for index, tiles in enumerate((*parameters.layers, ())):
-        destinations = len(tiles) or 1  # the readout
-
-        def router(layout=link, sources=sources, destinations=destinations) -> EventRouter:
-            return EventRouter(layout=layout, sources=sources, destinations=destinations)
-
-        stages[f"router{index}"] = Stage(
-            router, EventRouter.pulses_layout(sources, destinations), EventRouter.ERRORS
-        )
+    for source in range(IMAGE, len(parameters.layers)):
+        tiles = parameters.layers[source] if source != IMAGE else ()
         for tile in tiles:
             stages[tile.name] = Stage(partial(Tile, parameters=tile), Tile.PULSES, Tile.ERRORS)
-        if tiles:
-            sources, link = len(tiles), tiles[0].output
-    stages["readout"] = Stage(partial(Readout, layout=link), Readout.PULSES, Readout.ERRORS)
+        inputs, outputs = parameters.router_size(source)
+        stages[f"router{source + 1}"] = Stage(
+            partial(EventRouter, layout=parameters.link(source), sources=inputs, destinations=outputs),
+            EventRouter.pulses_layout(inputs, outputs),
+            EventRouter.ERRORS,
+        )
+    stages["readout"] = Stage(
+        partial(Readout, layout=parameters.logit_layout), Readout.PULSES, Readout.ERRORS
+    )
     return stages

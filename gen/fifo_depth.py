@@ -1,0 +1,122 @@
+"""Depth of the FIFO in front of an input of a layer, so that branches that meet again can never lock each other.
+
+**The danger.** A source sends each word to all its consumers, and sends no further word before all have taken it. A
+layer with two inputs takes events only of rows whose outputs all lie in its window of open rows. If the short branch
+runs ahead of the long one, its port stops, with it the source, and the long branch never gets the rows that would
+move the window on.
+
+**Time.** Give every row of every map a time: row ``r`` of the image has time ``r``; row ``r`` of a layer has the time
+of the last source row that it needs, over all its inputs: ``r S - P + K - 1``, in pooled rows where the source is
+pooled. Rows beyond the lower edge get their time by the same formula, as if maps went on; the last row of a map
+closes at ``FRAME_END`` and so needs the last row of its sources too. Then no row needs a row of later time.
+
+**Claim.** Nothing can lock if the FIFO of every input holds all words of those rows of its source that the window of
+the layer does not take while its first open row is ``b``, and whose time is not later than that of row ``b``; for
+every ``b``.
+
+**Proof.** Suppose that nothing moves any more. Then some port is full and blocks its source W at row ``r``, while the
+port's layer waits to close a row ``b`` because a row is missing at its other input. W's row ``r`` is later than row
+``b``, or it would fit. The missing row is not later than row ``b``; following what it waits for, through inputs that
+are missing in turn and never later, one comes to a layer that has its inputs and cannot send, since another port is
+full, and the row it cannot send is not later than row ``b``. That row in turn is later than the row for which that
+port's layer waits. So each full port leads to another one whose layer waits for a strictly earlier row. There are
+finitely many: a contradiction. Frames follow in order, and all of a frame is earlier than the next one. An output
+that nobody needs any more (the readout) is always taken; tokens need no window.
+
+The bound counts every word of a row: a frame without a single zero. For the main path of a basic block of two 3 x 3
+convolutions it is zero: the window of three rows is as wide as the path's lag of two.
+
+**Throughput.** What is safe is not yet fast: a row that leaves the source at the same time as the layer takes row
+``r`` has to pass the update, the encoder and the next integration of every layer in between, each of which works on a
+row while the others work on their own. While one row of a layer in between is updated and sent, the next one is
+integrated, so each of these layers adds up to two of its rows to the lag. The FIFO holds as many more
+(:data:`ROWS_PER_LAYER`), in rows of its source, which are more by the strides between: the branches then meet without
+a wait even if no neuron is silent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lmht.rtl.projection import IMAGE, ProjectionParameters
+from lmht.rtl.tile_parameters import TileParameters
+
+__all__ = ["ROWS_PER_LAYER", "fifo_depths", "safe_rows"]
+
+ROWS_PER_LAYER = 2
+
+
+def fifo_depths(layers: Sequence[TileParameters]) -> list[tuple[int, ...]]:
+    """Words of the FIFO in front of every input of every layer; 0 where a layer has one input only.
+
+    Parameters
+    ----------
+    layers : sequence of TileParameters
+        One tile of each layer; the FIFOs they may have are not looked at.
+    """
+    ranks = _ranks(layers)
+    depths = []
+    for tile, rank in zip(layers, ranks, strict=True):
+        words = []
+        for number, projection in enumerate(tile.projections):
+            link = projection.input
+            between = rank - 1 - (0 if projection.source == IMAGE else ranks[projection.source])
+            spare = ROWS_PER_LAYER * between * -(-link.height // tile.height)
+            rows = min(safe_rows(layers, tile.layer, number) + spare, link.height)
+            words.append(rows * (link.width * link.channels + 1) if len(tile.projections) > 1 else 0)
+        depths.append(tuple(words))
+    return depths
+
+
+def safe_rows(layers: Sequence[TileParameters], layer: int, projection: int) -> int:
+    """Rows of its source that the FIFO of an input must hold, as claimed above: the largest excess over all ``b``."""
+    tile = layers[layer]
+    input_ = tile.projections[projection]
+    return max(
+        sum(
+            _link_time(layers, input_.source, row) <= _time(layers, layer, base)
+            for row in range(_taken_rows(tile, input_, base), input_.input.height)
+        )
+        for base in range(tile.height)
+    )
+
+
+def _ranks(layers: Sequence[TileParameters]) -> list[int]:
+    """Layers on the longest way from the image to each layer, itself included."""
+    ranks: list[int] = []
+    for tile in layers:
+        sources = (projection.source for projection in tile.projections)
+        ranks.append(1 + max(0 if source == IMAGE else ranks[source] for source in sources))
+    return ranks
+
+
+def _taken_rows(tile: TileParameters, projection: ProjectionParameters, base: int) -> int:
+    """Rows on the link whose outputs all lie in the window while output row `base` is the first open one."""
+    beyond = base + tile.banks - 1
+    if beyond >= tile.height:
+        return projection.input.height
+    return (beyond * projection.stride[0] - projection.padding[0]) * projection.pool[0]
+
+
+def _time(layers: Sequence[TileParameters], layer: int, row: int) -> int:
+    """Time of a row of a layer's own map, before its pooling."""
+    tile = layers[layer]
+    times = []
+    for projection in tile.projections:
+        needed = row * projection.stride[0] - projection.padding[0] + projection.kernel[0]
+        needed = needed * projection.pool[0] - 1
+        if row >= tile.height - 1:
+            needed = max(needed, projection.input.height - 1)
+        times.append(_link_time(layers, projection.source, needed))
+    return max(times)
+
+
+def _link_time(layers: Sequence[TileParameters], source: int, row: int) -> int:
+    """Time of a row on the link behind a source."""
+    if source == IMAGE:
+        return row
+    tile = layers[source]
+    last = (row + 1) * (tile.pooling.size[0] if tile.pooling is not None else 1) - 1
+    if row >= tile.output.height - 1:
+        last = max(last, tile.height - 1)
+    return _time(layers, source, last)

@@ -1,0 +1,113 @@
+"""Work of a tile: what an event costs by its coordinates, and what an average frame costs.
+
+An event is integrated once for every output pixel that one of its kernel's taps reaches, and for every group of
+lanes that its channel is connected to. The three factors belong to its row, its column and its channel alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmht.rtl.projection import ProjectionParameters
+from lmht.rtl.tile_parameters import TileParameters
+
+__all__ = [
+    "FETCH_CYCLES",
+    "TileWork",
+    "channel_spans",
+    "expected_work",
+    "pixel_update_cycles",
+    "pooled_events",
+    "reached_outputs",
+]
+
+FETCH_CYCLES = 3
+"""Reading an accumulator row out of its bank takes so long; the update of a long row hides it."""
+
+IntArray = NDArray[np.int64]
+
+
+@lru_cache(maxsize=1024)
+def reached_outputs(projection: ProjectionParameters, axis: int) -> IntArray:
+    """Output rows (`axis` 0) or columns (1) that an event reaches, by its row or column on the link.
+
+    0 where folded pooling leaves the coordinate out, or where no kernel touches it.
+    """
+    size = (projection.input.height, projection.input.width)[axis]
+    pool, kernel, stride = projection.pool[axis], projection.kernel[axis], projection.stride[axis]
+    padding = projection.padding[axis]
+    place = np.arange(size) // pool + padding
+    first = np.maximum(-(-(place - kernel + 1) // stride), 0)
+    last = np.minimum(place // stride, projection.output[axis] - 1)
+    reached: IntArray = np.where(np.arange(size) // pool < projection.pooled[axis], last - first + 1, 0)
+    return np.maximum(reached, 0)
+
+
+def channel_spans(tile: TileParameters, projection: int) -> IntArray:
+    """Groups of lanes that an event meets, by its channel."""
+    parameters = tile.projections[projection]
+    if parameters.channel_groups == 1:
+        return np.full(parameters.input.channels, tile.groups, dtype=np.int64)
+    channels = range(parameters.input.channels)
+    return np.array([tile.spans(projection, channel) for channel in channels], dtype=np.int64)
+
+
+def pixel_update_cycles(tile: TileParameters) -> int:
+    """Cycles the update of a pixel takes; the fetch of an accumulator row shows where its update is shorter."""
+    full = max(tile.row_slots * tile.mix_phases, FETCH_CYCLES)
+    rest = tile.update_rows - (tile.groups - 1) * tile.row_slots
+    return (tile.groups - 1) * full + max(rest * tile.mix_phases, FETCH_CYCLES)
+
+
+def pooled_events(events: float, neurons: int, window: int) -> float:
+    """Events behind a pooling over `window` pixels, if those in front are spread evenly over `neurons`."""
+    silent = 1 - min(1.0, events / neurons)
+    return neurons / window * (1 - silent**window)
+
+
+@dataclass(frozen=True)
+class TileWork:
+    """Cycles of work for an average frame.
+
+    Attributes
+    ----------
+    integration : float
+        Of the synapse lanes: events x outputs x groups, and a cycle for every output row that closes.
+    update : float
+        Of the neuron array: pixels that are updated.
+    """
+
+    integration: float
+    update: float
+
+    @property
+    def slowest(self) -> float:
+        return max(self.integration, self.update)
+
+
+def expected_work(tile: TileParameters, events: tuple[float, ...]) -> TileWork:
+    """Work for events spread evenly over the map.
+
+    Parameters
+    ----------
+    tile : TileParameters
+    events : tuple of float
+        Events on the link of each projection.
+    """
+    integration = float(tile.height)
+    untouched = 1.0
+    for number, (projection, count) in enumerate(zip(tile.projections, events, strict=True)):
+        rows, columns = (reached_outputs(projection, axis) for axis in (0, 1))
+        spans = channel_spans(tile, number)
+        if tile.tap_unroll:
+            rows, columns = np.minimum(rows, 1), np.minimum(columns, 1)
+        integration += count * float(rows.mean() * columns.mean() * spans.mean())
+        density = min(1.0, count / projection.input.positions)
+        inputs = projection.taps * projection.pool[0] * projection.pool[1] * projection.input.channels
+        untouched *= (1 - density) ** inputs
+    updated = 1 - untouched if tile.skip_quiet and not tile.neuron.is_classifier else 1.0
+    return TileWork(integration, tile.height * tile.width * updated * pixel_update_cycles(tile))
