@@ -1,6 +1,5 @@
-"""The golden model against a scalar reference written from NUMERICS.md in plain Python integers."""
+"""The golden model against PyTorch, and against a scalar reference of NUMERICS.md in plain Python integers."""
 
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -9,80 +8,235 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmht.gen.integer import PIXEL_MAX, IntegerLayer, IntegerNetwork
+from lmht.gen.integer import IntegerLayer, IntegerNetwork
+from lmht.gen.integer_projection import IntegerProjection
+from lmht.rtl.projection import IMAGE, Pooling
 from lmht.sim.golden import GoldenModel
-from lmht.sim.random_networks import random_images, random_layer, random_network
+from lmht.sim.golden_projection import GoldenProjection
+from lmht.sim.random_networks import random_images, random_network
 
 
 def round_shift(x, s):
     return (x + (1 << (s - 1))) >> s if s else x
 
 
-def reference_layer(layer, k_in):
-    """A, J, m, v, k of one layer for levels `k_in[u][j]`; J is the logit of a classifier."""
-    w, b, G = layer.weights.tolist(), layer.bias.tolist(), layer.multipliers.tolist()
-    N, T, U = range(layer.neurons), range(layer.steps), range(layer.input_steps)
-    A = [[b[n] + sum(w[n][j] * k_in[u][j] for j in range(layer.inputs)) for n in N] for u in U]
-    J = [[round_shift(sum(G[t][u][n] * A[u][n] for u in U), layer.shift) for n in N] for t in T]
+def reference(network, image):
+    """A, J, m, v, k of every layer for an image of shape (C, H, W), each a list over steps of flat lists in the order
+    ``(y, x, channel)``; J is the logit of a classifier, which has no m, v, k."""
+    maps = {IMAGE: [[[[int(value) for value in row] for row in channel] for channel in image]]}
+    results = []
+    for index, layer in enumerate(network.layers):
+        A, J, m, v, k = reference_layer(layer, [maps[p.source] for p in layer.projections])
+        results.append([None if part is None else [flat(step) for step in part] for part in (A, J, m, v, k)])
+        maps[index] = k
+    return results
+
+
+def flat(maps):
+    """Map[c][y][x] in hardware order."""
+    C, H, W = len(maps), len(maps[0]), len(maps[0][0])
+    return [maps[c][y][x] for y in range(H) for x in range(W) for c in range(C)]
+
+
+def reference_layer(layer, sources):
+    """A, J, m, v, k as [step][n][y][x], for source levels [u][c][y][x] of every projection."""
+    N, H, W = layer.shape
+    T, U = range(layer.steps), range(layer.input_steps)
+    b, G = layer.bias.tolist(), layer.multipliers.tolist()
+    sums = [
+        [convolve(p, pool(p.pooling, source[u])) for u in U]
+        for p, source in zip(layer.projections, sources, strict=True)
+    ]
+
+    def per_neuron(value):
+        return [[[value(n, y, x) for x in range(W)] for y in range(H)] for n in range(N)]
+
+    A = [
+        per_neuron(
+            lambda n, y, x, u=u: (
+                b[n] + sum(s[u][n][y][x] << p.shift for p, s in zip(layer.projections, sums, strict=True))
+            )
+        )
+        for u in U
+    ]
+    J = [
+        per_neuron(lambda n, y, x, t=t: round_shift(sum(G[t][u][n] * A[u][n][y][x] for u in U), layer.shift))
+        for t in T
+    ]
     if layer.levels is None:
         return A, J, None, None, None
     F, FL = layer.fraction_bits, layer.leak_bits
     q = [1 << FL for _ in T] if layer.leak is None else layer.leak.tolist()
     m, v, k = [], [], []
-    before = [layer.initial_membrane for _ in N]
+    before = per_neuron(lambda n, y, x: layer.initial_membrane)
     for t in T:
-        m.append([round_shift(q[t] * before[n], FL) + J[t][n] for n in N])
-        k.append([min(max(m[t][n] >> F, 0), layer.levels) for n in N])
-        v.append([m[t][n] - (k[t][n] << F) for n in N])
+        m.append(
+            per_neuron(lambda n, y, x, t=t, v=before: round_shift(q[t] * v[n][y][x], FL) + J[t][n][y][x])
+        )
+        k.append(per_neuron(lambda n, y, x, t=t: min(max(m[t][n][y][x] >> F, 0), layer.levels)))
+        v.append(per_neuron(lambda n, y, x, t=t: m[t][n][y][x] - (k[t][n][y][x] << F)))
         before = v[t]
     return A, J, m, v, k
 
 
-def reference(network, image):
-    """Results of every layer for an image of shape (C, H, W)."""
-    channels, height, width = network.input_shape
-    levels = [[int(image[c, y, x]) for y in range(height) for x in range(width) for c in range(channels)]]
-    results = []
-    for layer in network.layers:
-        results.append(reference_layer(layer, levels))
-        levels = results[-1][4]
-    return results
+def pool(pooling, source):
+    if pooling is None:
+        return source
+    rows, columns = pooling.size
+    combine = {"sum": sum, "max": max}[pooling.kind]
+    return [
+        [
+            [
+                combine(channel[y * rows + j][x * columns + i] for j in range(rows) for i in range(columns))
+                for x in range(len(channel[0]) // columns)
+            ]
+            for y in range(len(channel) // rows)
+        ]
+        for channel in source
+    ]
+
+
+def convolve(p, source):
+    """Sums of products [n][y][x], zero outside the map."""
+    w = p.weights.tolist()
+    N, H, W = p.output_shape
+    rows, columns = len(source[0]), len(source[0][0])
+    sums = [[[0] * W for _ in range(H)] for _ in range(N)]
+    for n in range(N):
+        first = n // (N // p.groups) * len(w[n])
+        for y in range(H):
+            for x in range(W):
+                for c in range(len(w[n])):
+                    for ky in range(p.kernel[0]):
+                        for kx in range(p.kernel[1]):
+                            iy = y * p.stride[0] + ky - p.padding[0]
+                            ix = x * p.stride[1] + kx - p.padding[1]
+                            if 0 <= iy < rows and 0 <= ix < columns:
+                                sums[n][y][x] += w[n][c][ky][kx] * source[first + c][iy][ix]
+    return sums
+
+
+@st.composite
+def poolings(draw, shape):
+    """None, or windows that need not divide the map."""
+    if draw(st.booleans()):
+        return None
+    size = draw(st.integers(1, min(3, shape[1]))), draw(st.integers(1, min(3, shape[2])))
+    return Pooling(kind=draw(st.sampled_from(["sum", "max"])), size=size)
+
+
+@st.composite
+def projections(draw, rng, source, channels, kernel=None, **options):
+    """A convolution of any geometry from a source (index, shape, steps, largest level); `kernel` 0 covers the map."""
+    index, shape, steps, max_level = source
+    pooling = draw(poolings(shape))
+    height, width = shape[1:] if pooling is None else pooling.pooled(*shape[1:])
+    geometry = {"stride": (1, 1), "padding": (0, 0)}
+    if kernel is None:
+        padding = draw(st.integers(0, 2)), draw(st.integers(0, 2))
+        kernel = tuple(
+            draw(st.integers(pad + 1, max(pad + 1, min(3, size + 2 * pad))))
+            for pad, size in zip(padding, (height, width), strict=True)
+        )
+        stride = draw(st.sampled_from([(1, 1), (2, 2), (1, 2), (4, 1)]))
+        geometry = {"stride": stride, "padding": padding}
+    groups = draw(st.sampled_from([g for g in (1, 2, 3) if shape[0] % g == channels % g == 0]))
+    rows, columns = kernel or (height, width)
+    bits = options.get("weight_bits", 4)
+    weights = rng.integers(
+        -(2 ** (bits - 1)) + 1, 2 ** (bits - 1), (channels, shape[0] // groups, rows, columns)
+    )
+    return IntegerProjection(
+        source=index,
+        input_shape=shape,
+        weights=weights,
+        groups=groups,
+        pooling=pooling,
+        input_steps=steps,
+        input_max_level=max_level,
+        **geometry,
+        **options,
+    )
+
+
+@st.composite
+def layers(draw, rng, projections, classifier=False):
+    """Neurons that are neither silent nor saturated, some far from a uniform mixing matrix."""
+    first = projections[0]
+    (channels, _, _), inputs = first.output_shape, first.input_steps
+    reach = max(max(GoldenProjection(projection).reach) for projection in projections)
+    bias = rng.integers(-reach // 4 - 1, reach // 4 + 1, channels, endpoint=True)
+    GB = draw(st.integers(1, 16))
+    if classifier:
+        multipliers = np.broadcast_to(rng.integers(0, 2**GB, channels), (1, inputs, channels)).copy()
+        return IntegerLayer(
+            projections=projections,
+            bias=bias,
+            multipliers=multipliers,
+            shift=0,
+            levels=None,
+            multiplier_bits=GB,
+        )
+    steps, levels, F, FL = (draw(st.integers(*span)) for span in ((1, 4), (1, 15), (0, 12), (1, 12)))
+    multipliers = rng.integers(0, 2**GB, (steps, inputs, channels))
+    # A quarter of the reach is of the order of the highest level.
+    shift = max(0, (reach * 2**GB // 8 // (levels << F)).bit_length())
+    leak = rng.integers(0, 2 ** (FL + 1), steps) if draw(st.booleans()) else None
+    return IntegerLayer(
+        projections=projections,
+        bias=bias,
+        multipliers=multipliers,
+        shift=shift,
+        levels=levels,
+        fraction_bits=F,
+        leak=leak,
+        leak_bits=FL,
+        initial_membrane=int(rng.integers(-(2**F), 2**F)),
+        multiplier_bits=GB,
+    )
 
 
 @st.composite
 def networks(draw):
+    """Up to two convolutions, one of them with a residual branch, and a classifier."""
     rng = np.random.default_rng(draw(st.integers(0, 2**31)))
-    input_shape = tuple(draw(st.lists(st.integers(1, 4), min_size=3, max_size=3)))
-    common = {
-        "weight_bits": draw(st.integers(2, 8)),
-        "fraction_bits": draw(st.integers(0, 12)),
-        "multiplier_bits": draw(st.integers(1, 16)),
-        "leak_bits": draw(st.integers(1, 12)),
-        "leak": draw(st.booleans()),
-    }
-    inputs, input_steps, input_max_level = math.prod(input_shape), 1, PIXEL_MAX
-    layers = []
-    for neurons in (*draw(st.lists(st.integers(1, 9), max_size=2)), None):
-        layer = random_layer(
-            rng,
-            inputs=inputs,
-            neurons=neurons or draw(st.integers(1, 6)),
-            steps=draw(st.integers(1, 8)),
-            levels=None if neurons is None else draw(st.integers(1, 15)),
-            input_steps=input_steps,
-            input_max_level=input_max_level,
-            **common,
-        )
-        if neurons is not None and draw(st.booleans()):
-            # As far from a uniform mixing matrix as it gets.
-            unrelated = rng.integers(0, 2**layer.multiplier_bits, layer.multipliers.shape)
-            layer = replace(layer, multipliers=unrelated, initial_membrane=int(rng.integers(-(2**14), 2**14)))
-        layers.append(layer)
-        inputs, input_steps, input_max_level = layer.neurons, layer.steps, layer.levels
-    return IntegerNetwork(name="random", input_shape=input_shape, layers=tuple(layers))
+    input_shape = draw(st.integers(1, 3)), draw(st.integers(1, 5)), draw(st.integers(1, 5))
+    source, before, stack = (IMAGE, input_shape, 1, 255), None, []
+    for index in range(draw(st.integers(0, 2))):
+        bits = draw(st.integers(2, 8))
+        main = draw(projections(rng, source, draw(st.sampled_from([1, 2, 3, 4, 6])), weight_bits=bits))
+        inputs = (main,)
+        if before is not None and before[2] == source[2] and draw(st.booleans()):
+            inputs = (replace(main, shift=draw(st.integers(0, 12))), _residual(rng, main, before))
+        stack.append(draw(layers(rng, inputs)))
+        layer, before = stack[-1], source
+        source = (index, layer.shape, layer.steps, layer.levels)
+    last = draw(projections(rng, source, draw(st.integers(1, 4)), kernel=0))
+    return IntegerNetwork(
+        name="random",
+        input_shape=input_shape,
+        layers=(*stack, draw(layers(rng, (last,), classifier=True))),
+    )
 
 
-@settings(max_examples=60)
+def _residual(rng, main, source):
+    """A projection with wide weights from another source onto the map of `main`."""
+    index, shape, steps, max_level = source
+    channels, height, width = main.output_shape
+    # Whatever the sizes: pool to one pixel, and spread it by padding.
+    return IntegerProjection(
+        source=index,
+        input_shape=shape,
+        weights=rng.integers(-(2**15) + 1, 2**15, (channels, shape[0], height, width)),
+        weight_bits=16,
+        padding=(height - 1, width - 1),
+        pooling=Pooling(kind="sum", size=shape[1:]),
+        input_steps=steps,
+        input_max_level=max_level,
+    )
+
+
+@settings(max_examples=80, deadline=None)
 @given(network=networks(), seed=st.integers(0, 2**31), density=st.floats(0, 1))
 def test_every_internal_value_equals_the_scalar_reference(network, seed, density):
     images = random_images(np.random.default_rng(seed), 3, network.input_shape, density)
@@ -104,15 +258,64 @@ def test_every_internal_value_equals_the_scalar_reference(network, seed, density
         assert result.spikes[number].tolist() == [sum(map(sum, layer)) for layer in levels]
 
 
-def single_layer(**changes):
+@pytest.mark.parametrize("bits", [2, 4, 8, 24])
+@pytest.mark.parametrize("groups", [1, 16])
+def test_convolution_of_large_numbers_equals_pytorch_and_integers(bits, groups, monkeypatch):
+    """Sums close to what float32 holds (8 bits: 2^23.2, in 16 channels of 3 x 3), and far beyond."""
+    rng = np.random.default_rng(bits)
+    limit = 2 ** (bits - 1) - 1
+    weights = rng.choice([-limit, limit, limit - 1], (16, 16 // groups, 3, 3))
+    weights[0] = limit
+    projection = IntegerProjection(
+        source=0,
+        input_shape=(16, 12, 14),
+        weights=weights,
+        weight_bits=bits,
+        padding=(1, 1),
+        groups=groups,
+        input_steps=2,
+        input_max_level=255,
+    )
+    levels = torch.from_numpy(rng.integers(0, 256, (2, 20, 12, 14, 16), dtype=np.uint8))
+    levels[:, :3] = 255
+    golden = GoldenProjection(projection)
+    found = golden.run(levels, torch.int64)
+    with monkeypatch.context() as patched:
+        patched.setattr("lmht.sim.golden_projection.exact_type", lambda bound: torch.int64)
+        assert torch.equal(found, GoldenProjection(projection).run(levels, torch.int64))
+    maps = levels.flatten(0, 1).permute(0, 3, 1, 2).double()
+    pytorch = torch.nn.functional.conv2d(maps, torch.from_numpy(weights).double(), padding=1, groups=groups)
+    assert torch.equal(found.flatten(0, 1).permute(0, 3, 1, 2), pytorch.long())
+    assert found.abs().max() == max(golden.reach)
+
+
+def test_batches_are_bounded_and_change_nothing():
+    rng = np.random.default_rng(8)
+    wide = single_layer(weights=rng.integers(-7, 8, (2, 1, 1024, 1024)), input_shape=(1, 1024, 1024))
+    assert GoldenModel(wide).default_batch == 1
+    network = random_network(rng, input_shape=(1, 4, 4), widths=(12, 10))
+    assert GoldenModel(network).default_batch == 1000
+    images = random_images(rng, 7, network.input_shape)
+    one, all_at_once = (GoldenModel(network).run(images, size, keep_levels=True) for size in (1, 7))
+    assert torch.equal(one.logits, all_at_once.logits)
+    assert torch.equal(one.levels[0], all_at_once.levels[0])
+
+
+def single_layer(weights=((1,), (2,)), input_shape=(1, 1, 1), **changes):
+    weights = np.asarray(weights)
+    projection = IntegerProjection(
+        source=IMAGE,
+        input_shape=input_shape,
+        weights=weights if weights.ndim == 4 else weights.reshape(*weights.shape, 1, 1),
+    )
     values = {
-        "weights": np.array([[1], [2]]),
+        "projections": (projection,),
         "bias": np.array([0, 0]),
         "multipliers": np.ones((1, 1, 2), dtype=np.int64),
         "shift": 0,
         "levels": None,
     }
-    return IntegerNetwork(name="tiny", input_shape=(1, 1, 1), layers=(IntegerLayer(**(values | changes)),))
+    return IntegerNetwork(name="tiny", input_shape=input_shape, layers=(IntegerLayer(**(values | changes)),))
 
 
 def image(pixel):
@@ -120,14 +323,14 @@ def image(pixel):
 
 
 def test_ties_go_to_the_lowest_class():
-    result = GoldenModel(single_layer(weights=np.array([[1], [1]]))).run(image(9))
+    result = GoldenModel(single_layer(weights=[[1], [1]])).run(image(9))
     assert result.logits.tolist() == [[9, 9]]
     assert result.predictions.tolist() == [0]
 
 
 @pytest.mark.parametrize("bias", [0, 2**24 - 1, 2**30 + 1, 2**46 + 1])
-def test_matrix_product_is_exact_whatever_its_size(bias):
-    network = single_layer(bias=np.array([bias, -bias]), weights=np.array([[7], [-7]]))
+def test_sums_are_exact_whatever_their_size(bias):
+    network = single_layer(bias=np.array([bias, -bias]), weights=[[7], [-7]])
     assert GoldenModel(network).run(image(255)).logits.tolist() == [[1785 + bias, -1785 - bias]]
 
 
