@@ -37,7 +37,7 @@ DataDir = Annotated[
     Path | None,
     typer.Option(
         envvar="LMHT_DATA",
-        help="Folder of the IDX files (plain or .gz), or with a subfolder of the data set's name.",
+        help="Folder of the data set's files, or with a subfolder of its name.",
     ),
 ]
 
@@ -48,6 +48,9 @@ class DataName(StrEnum):
     digits = "digits"
     mnist = "mnist"
     fashion_mnist = "fashion-mnist"
+    cifar10 = "cifar10"
+    cifar100 = "cifar100"
+    image_folder = "image-folder"
 
 
 class EngineName(StrEnum):

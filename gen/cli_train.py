@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,11 +12,26 @@ from lmht.gen.cli_errors import INTERRUPTED, Failure
 from lmht.gen.cli_options import DataDir, DataName, MethodName, MixingName, parse_leak
 
 if TYPE_CHECKING:
-    from lmht.model import RunConfig, TrainingConfig
+    from lmht.model import ConvNetworkConfig, Dataset, NetworkConfig, OwnSource, RunConfig, TrainingConfig
 
 __all__ = ["check_buildable", "show_run", "train"]
 
 _DEFAULT_NETS = {"digits": "64-64-10", "mnist": "784-128-10", "fashion-mnist": "784-256-10"}
+
+
+class AugmentName(StrEnum):
+    """Changes of the training images, as in :class:`lmht.model.TrainingConfig`."""
+
+    none = "none"
+    shift = "shift"
+    crop_flip = "crop-flip"
+
+
+class PrecisionName(StrEnum):
+    """Types to train in, as in :class:`lmht.model.TrainingConfig`."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
 
 
 def train(
@@ -26,7 +42,15 @@ def train(
         MethodName, typer.Option(help="stbp: spikes from the start; hybrid: QCFS, conversion, fine-tuning.")
     ] = MethodName.stbp,
     net: Annotated[
-        str | None, typer.Option(help="Layer widths, inputs first.  [default: 64-64-10 or 784-128-10]")
+        str | None,
+        typer.Option(
+            help="Layer widths, inputs first; mnist-cnn, vgg11, 13 or 16, resnet18, 19, 20 or 34; or FILE.py:FUNCTION "
+            "for a network of your own.  [default: 64-64-10, 784-128-10 or resnet20]"
+        ),
+    ] = None,
+    width: Annotated[
+        float | None,
+        typer.Option(help="Factor of the channels of a network with convolutions.  [default: 1]"),
     ] = None,
     levels: Annotated[int, typer.Option(help="Threshold levels L of a neuron, 1 to 15.")] = 2,
     steps: Annotated[int, typer.Option(help="Time steps T of a window, 1 to 8.")] = 2,
@@ -43,6 +67,10 @@ def train(
     batch_size: Annotated[int | None, typer.Option(help="Images per update.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
     weight_decay: Annotated[float | None, typer.Option(help="Weight decay of the weights.")] = None,
+    augment: Annotated[AugmentName | None, typer.Option(help="Random changes of training images.")] = None,
+    precision: Annotated[
+        PrecisionName, typer.Option(help="bfloat16 is quicker with convolutions on processors made for it.")
+    ] = PrecisionName.float32,
     early_stopping: Annotated[
         int | None, typer.Option(help="Epochs without progress before the end.")
     ] = None,
@@ -58,43 +86,47 @@ def train(
 ) -> None:
     """Train a network with integer weights; an interrupted training goes on where it was.
 
-    What is not given comes from a recipe for the data set.
+    What is not given comes from a recipe for the data set. FUNCTION takes one argument with input_shape, classes and
+    make_neuron() and returns a torch.nn.Module; the folder of the run keeps a copy of FILE.py.
 
     \b
     Examples:
       lmht train --out runs/digits
       lmht train --data mnist --data-dir DIR --net 784-128-10 --levels 2 --steps 2 --weight-bits 4 --out runs/mnist
+      lmht train --data mnist --data-dir DIR --net mnist-cnn --out runs/mnist-cnn
+      lmht train --data cifar10 --data-dir DIR --net resnet20 --precision bfloat16 --out runs/resnet20
+      lmht train --data image-folder --data-dir DIR --net vgg11 --width 0.25 --out runs/vgg11
+      lmht train --data mnist --data-dir DIR --net mynet.py:build --out runs/mynet
       lmht train --levels 1 --steps 4 --mixing identity --leak 1 --out runs/integrate-and-fire
       lmht train --method hybrid --levels 2 --steps 2 --fine-tuning-epochs 5 --out runs/hybrid
     """
-    from lmht.model import NetworkConfig, TrainingInterrupted, load_dataset, train_hybrid
+    from lmht.model import ConvNetworkConfig, TrainingInterrupted, load_dataset, train_hybrid
     from lmht.model import train as train_network
     from lmht.model.hybrid import QCFS_FOLDER
 
     dataset = load_dataset(data.value, data_dir)
-    network = NetworkConfig.model_validate(
-        {
-            "architecture": net or _DEFAULT_NETS[data.value],
-            "input_shape": dataset.input_shape,
-            "levels": levels,
-            "steps": steps,
-            "weight_bits": weight_bits,
-            "mixing": mixing.value,
-            "leak": parse_leak(leak),
-            "theta": theta,
-            "initial_membrane": initial_membrane,
-            "activation": "lmht" if method is MethodName.stbp else "qcfs",
-            "quanta": quanta,
-        }
-    )
+    neurons: dict[str, Any] = {
+        "levels": levels,
+        "steps": steps,
+        "weight_bits": weight_bits,
+        "mixing": mixing.value,
+        "leak": parse_leak(leak),
+        "theta": theta,
+        "initial_membrane": initial_membrane,
+    }
+    name = net or _DEFAULT_NETS.get(data.value, "resnet20")
+    network, source = _network(name, dataset, method, width, quanta, neurons)
     check_buildable(levels, steps)
     recipe = _recipe(
         data.value,
+        network.net if isinstance(network, ConvNetworkConfig) else None,
         {
             "epochs": epochs,
             "batch_size": batch_size,
             "learning_rate": learning_rate,
             "weight_decay": weight_decay,
+            "augment": augment and augment.value,
+            "precision": precision.value,
             "early_stopping": early_stopping,
             "seed": seed,
         },
@@ -103,8 +135,10 @@ def train(
     _check_device(device)
     finished = not overwrite and _describe_earlier(out)
     try:
-        if fine_tuning is None:
-            run = train_network(network, recipe, dataset, out, overwrite=overwrite, device=device)
+        if fine_tuning is None or isinstance(network, ConvNetworkConfig):
+            run = train_network(
+                network, recipe, dataset, out, overwrite=overwrite, device=device, source=source
+            )
         else:
             if not overwrite:
                 _describe_earlier(out / QCFS_FOLDER)
@@ -118,6 +152,43 @@ def train(
     show_run(out, run)
 
 
+def _network(
+    net: str,
+    dataset: Dataset,
+    method: MethodName,
+    width: float | None,
+    quanta: int | None,
+    neurons: dict[str, Any],
+) -> tuple[NetworkConfig | ConvNetworkConfig, OwnSource | None]:
+    """Configuration of ``--net``, and the file of a network of the user's."""
+    from lmht.model import NET_NAMES, ConvNetworkConfig, NetworkConfig, is_own_net, read_own_source
+
+    shape = {"input_shape": dataset.input_shape}
+    if net[:1].isdigit() and not is_own_net(net):
+        if width is not None:
+            raise ValueError(f"width must be left out with layer widths as net, not {width}")
+        activation = "lmht" if method is MethodName.stbp else "qcfs"
+        given: dict[str, Any] = {"architecture": net, "activation": activation, "quanta": quanta}
+        return NetworkConfig.model_validate(given | shape | neurons), None
+    if net not in NET_NAMES and not is_own_net(net):
+        raise ValueError(
+            f"net must be layer widths such as 784-128-10, one of {', '.join(NET_NAMES)}, or FILE.py:FUNCTION, "
+            f"not {net!r}"
+        )
+    if method is not MethodName.stbp:
+        raise ValueError(f"method must be stbp for networks with convolutions so far, not {method.value}")
+    if quanta is not None:
+        raise ValueError(f"quanta must be left out with method stbp, not {quanta}")
+    source = None if net in NET_NAMES else read_own_source(net)
+    given = {
+        "net": net if source is None else source.net,
+        "source_sha256": None if source is None else source.sha256,
+        "classes": len(dataset.classes),
+        "width": 1.0 if width is None else width,
+    }
+    return ConvNetworkConfig.model_validate(given | shape | neurons), source
+
+
 def check_buildable(levels: int, steps: int) -> None:
     """Refuse what no hardware can be made for before hours of training, not after."""
     for name, value, most in (("levels", levels, 15), ("steps", steps, 8)):
@@ -125,10 +196,10 @@ def check_buildable(levels: int, steps: int) -> None:
             raise ValueError(f"{name} must be between 1 and {most}, not {value}")
 
 
-def _recipe(dataset: str, given: dict[str, int | float | None]) -> TrainingConfig:
+def _recipe(dataset: str, net: str | None, given: dict[str, str | int | float | None]) -> TrainingConfig:
     from lmht.model import TrainingConfig, default_training_config
 
-    default = default_training_config(dataset).model_dump()
+    default = default_training_config(dataset, net).model_dump()
     return TrainingConfig.model_validate(default | {k: v for k, v in given.items() if v is not None})
 
 
@@ -170,11 +241,14 @@ def _describe_earlier(out: Path) -> bool:
 
 def show_run(out: Path, run: RunConfig) -> None:
     """Say what a run is and what it reached, and with a conversion what came before."""
+    from lmht.model import NetworkConfig
+
     network = run.network
     held = "" if run.best_accuracy is None else f", validation {run.best_accuracy:.2%}"
     test = "" if run.test_accuracy is None else f", test {run.test_accuracy:.2%}"
-    qcfs = network.activation == "qcfs"
-    neurons = f"QCFS, Q = {network.qcfs_levels}" if qcfs else f"L = {network.levels}, T = {network.steps}"
+    neurons = f"L = {network.levels}, T = {network.steps}"
+    if isinstance(network, NetworkConfig) and network.activation == "qcfs":
+        neurons = f"QCFS, Q = {network.qcfs_levels}"
     typer.echo(
         f"{out}: {network.architecture}, {neurons}, {network.weight_bits}-bit weights; "
         f"epoch {run.best_epoch} of {len(run.history)}{held}{test}"

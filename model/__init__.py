@@ -5,9 +5,11 @@ given here are the ones that the generated hardware has.
 """
 
 from .binary import check_expansion, expand_binary
+from .build_config import BuildConfig
 from .checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from .config import (
     ConversionRecord,
+    ConvNetworkConfig,
     EpochRecord,
     NetworkConfig,
     RunConfig,
@@ -16,6 +18,7 @@ from .config import (
     explain_validation_error,
     parse_architecture,
 )
+from .conv_config import NET_NAMES
 from .conversion import convert_qcfs, convert_run
 from .data import DATASET_NAMES, DataError, Dataset, load_dataset
 from .evaluation import evaluate
@@ -23,14 +26,21 @@ from .hybrid import default_fine_tuning_config, train_hybrid
 from .network import Layer, Network, QCFSLayer
 from .neurons import LMHT, QCFS, default_threshold
 from .normalization import TimeBatchNorm
-from .quantization import QuantLinear, quantize_symmetric
+from .own_network import OwnNetworkError, OwnSource, is_own_net, read_own_source
+from .quantization import QuantConv2d, QuantLinear, quantize_module, quantize_symmetric
+from .spiking_network import SpikingNetwork
 from .training import RunError, TrainingInterrupted, train
+from .window_neurons import WindowLMHT
+from .zoo import build_network
 
 __all__ = [
     "DATASET_NAMES",
     "LMHT",
+    "NET_NAMES",
     "QCFS",
+    "BuildConfig",
     "CheckpointError",
+    "ConvNetworkConfig",
     "ConversionRecord",
     "DataError",
     "Dataset",
@@ -38,13 +48,19 @@ __all__ = [
     "Layer",
     "Network",
     "NetworkConfig",
+    "OwnNetworkError",
+    "OwnSource",
     "QCFSLayer",
+    "QuantConv2d",
     "QuantLinear",
     "RunConfig",
     "RunError",
+    "SpikingNetwork",
     "TimeBatchNorm",
     "TrainingConfig",
     "TrainingInterrupted",
+    "WindowLMHT",
+    "build_network",
     "check_expansion",
     "convert_qcfs",
     "convert_run",
@@ -54,10 +70,13 @@ __all__ = [
     "evaluate",
     "expand_binary",
     "explain_validation_error",
+    "is_own_net",
     "load_checkpoint",
     "load_dataset",
     "parse_architecture",
+    "quantize_module",
     "quantize_symmetric",
+    "read_own_source",
     "save_checkpoint",
     "train",
     "train_hybrid",

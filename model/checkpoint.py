@@ -11,6 +11,9 @@ from safetensors import SafetensorError
 from .config import RunConfig, explain_validation_error
 from .files import write_atomically
 from .network import Network
+from .own_network import OwnNetworkError
+from .spiking_network import SpikingNetwork
+from .zoo import build_network
 
 __all__ = ["CheckpointError", "load_checkpoint", "read_run_config", "save_checkpoint"]
 
@@ -66,8 +69,17 @@ def read_run_config(run_dir: str | Path) -> RunConfig:
         raise CheckpointError(f"{path}: {explain_validation_error(error)}") from None
 
 
-def load_checkpoint(run_dir: str | Path) -> tuple[Network, RunConfig]:
+def load_checkpoint(run_dir: str | Path) -> tuple[Network | SpikingNetwork, RunConfig]:
     """Load the network of a run, in evaluation mode on the CPU, and the record of the run.
+
+    A network of the user's is built by the copy of their file in the folder: this runs it.
+
+    Returns
+    -------
+    network : Network or SpikingNetwork
+        The latter if it has convolutions (``run.network`` is a :class:`ConvNetworkConfig`).
+    run : RunConfig
+        The record.
 
     Raises
     ------
@@ -78,7 +90,10 @@ def load_checkpoint(run_dir: str | Path) -> tuple[Network, RunConfig]:
     path = Path(run_dir) / WEIGHTS_FILE
     content = _read_bytes(path)
     state = parse_tensors(path, content)
-    network = Network(run.network)
+    try:
+        network = build_network(run.network, run_dir)
+    except OwnNetworkError as error:
+        raise CheckpointError(str(error)) from error
     check_state(path, state, network.state_dict())
     digest = hashlib.sha256(content).hexdigest()
     if digest != run.weights_sha256:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
+from .conv_config import ConvNetworkConfig
 from .neurons import default_threshold
 from .records import Config, ConversionRecord, EpochRecord
+from .training_config import TrainingConfig, default_training_config
 
 __all__ = [
+    "ConvNetworkConfig",
     "ConversionRecord",
     "EpochRecord",
     "NetworkConfig",
@@ -197,65 +200,11 @@ class NetworkConfig(Config):
         return theta, self.initial_membrane if membranes is None else membranes[layer]
 
 
-class TrainingConfig(Config):
-    """How a network is trained.
-
-    The learning rate rises linearly over the first ``warmup_epochs`` and then falls along half a cosine to 0
-    at the end of ``epochs``. Weight decay acts on the weights of the linear layers alone.
-
-    Attributes
-    ----------
-    epochs, batch_size : int
-        Passes over the training part and examples per update.
-    learning_rate, weight_decay, momentum : float
-        Of the optimizer; ``momentum`` is used by ``sgd`` only.
-    optimizer : {"sgd", "adamw"}
-        Update rule.
-    warmup_epochs : float
-        Length of the rise of the learning rate, in epochs.
-    label_smoothing : float
-        Part of the target probability spread evenly over all classes.
-    augment : {"none", "shift"}
-        ``shift`` moves every image by up to ``shift_pixels`` in each direction, at random.
-    shift_pixels : int
-        Largest shift in pixels.
-    validation_fraction : float
-        Part of the training images that is held out to choose the best epoch; 0 keeps the last epoch.
-    early_stopping : int or None
-        Epochs without a better validation accuracy after which training stops; None never stops early.
-    seed : int
-        Seed of weights, split, order and augmentation.
-    """
-
-    epochs: int = Field(default=20, ge=1, le=100_000)
-    batch_size: int = Field(default=128, ge=2, le=65536)
-    learning_rate: float = Field(default=1e-3, gt=0)
-    weight_decay: float = Field(default=0.0, ge=0)
-    momentum: float = Field(default=0.9, ge=0, lt=1)
-    optimizer: Literal["sgd", "adamw"] = "adamw"
-    warmup_epochs: float = Field(default=1.0, ge=0)
-    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    augment: Literal["none", "shift"] = "none"
-    shift_pixels: int = Field(default=1, ge=0, le=16)
-    validation_fraction: float = Field(default=0.1, ge=0, lt=1)
-    early_stopping: int | None = Field(default=None, ge=1)
-    seed: int = Field(default=0, ge=0, lt=2**31)
-
-
-def default_training_config(dataset_name: str) -> TrainingConfig:
-    """Recipe for a data set: the one tuned for ``digits``, or that for ``mnist`` for any other name."""
-    if dataset_name == "digits":
-        return TrainingConfig(
-            epochs=60, batch_size=64, learning_rate=5e-3, weight_decay=1e-2, label_smoothing=0.05
-        )
-    return TrainingConfig(
-        epochs=40,
-        batch_size=128,
-        learning_rate=4e-3,
-        weight_decay=1e-2,
-        augment="shift",
-        validation_fraction=1 / 12,
-    )
+def _kind_of_network(value: Any) -> str:
+    """Convolutional networks have a name, the others an architecture; records of before there were any have that."""
+    if isinstance(value, dict):
+        return "with convolutions" if "net" in value else "fully connected"
+    return "with convolutions" if isinstance(value, ConvNetworkConfig) else "fully connected"
 
 
 class RunConfig(Config):
@@ -287,7 +236,11 @@ class RunConfig(Config):
 
     format_version: Literal[1] = 1
     dataset: str
-    network: NetworkConfig
+    network: Annotated[
+        Annotated[NetworkConfig, Tag("fully connected")]
+        | Annotated[ConvNetworkConfig, Tag("with convolutions")],
+        Discriminator(_kind_of_network),
+    ]
     training: TrainingConfig
     finished: bool
     best_epoch: int = Field(ge=1)

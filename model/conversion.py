@@ -105,6 +105,7 @@ def measure_conversion(
         if len(held) > 0:
             validation = evaluate(converted, dataset.train_images[held], dataset.train_labels[held])
         test = evaluate(converted, dataset.test_images, dataset.test_labels)
+    assert isinstance(source.network, NetworkConfig), "networks with convolutions are not converted"
     return ConversionRecord(
         source_sha256=source.weights_sha256,
         quanta=source.network.qcfs_levels,
@@ -160,6 +161,10 @@ def convert_run(
     network, source = load_checkpoint(run_dir)
     if not source.finished:
         raise RunError(f"{run_dir} holds an unfinished run; train it to its end before conversion")
+    if not isinstance(network, Network):
+        raise RunError(
+            f"{run_dir} holds {source.network.architecture}; only fully connected networks are converted"
+        )
     converted = convert_qcfs(network, levels, steps)
     record = measure_conversion(source, converted, dataset)
     changes = {

@@ -1,4 +1,4 @@
-"""Data sets as tensors in memory: the bundled handwritten digits, MNIST and Fashion-MNIST."""
+"""Data sets as tensors in memory: bundled digits, MNIST and Fashion-MNIST, CIFAR, and folders of images."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from .cifar import CIFAR10_CLASSES, CIFAR_LAYOUTS, find_cifar, read_cifar
 from .idx import DataError, read_idx
+from .image_folder import is_image_folder, read_image_folder
 
 __all__ = ["DATASET_NAMES", "DataError", "Dataset", "load_dataset", "stratified_split"]
 
@@ -25,7 +27,8 @@ FASHION_CLASSES = (
     "Ankle boot",
 )
 IDX_CLASSES = {"mnist": DIGIT_CLASSES, "fashion-mnist": FASHION_CLASSES}
-DATASET_NAMES = ("digits", *IDX_CLASSES)
+IMAGE_FOLDER = "image-folder"
+DATASET_NAMES = ("digits", *IDX_CLASSES, *CIFAR_LAYOUTS, IMAGE_FOLDER)
 
 DIGITS_TEST_COUNT = 360
 DIGITS_SPLIT_SEED = 0
@@ -66,12 +69,14 @@ def load_dataset(name: str, data_dir: str | Path | None = None) -> Dataset:
 
     Parameters
     ----------
-    name : {"digits", "mnist", "fashion-mnist"}
+    name : {"digits", "mnist", "fashion-mnist", "cifar10", "cifar100", "image-folder"}
         ``digits`` are the 8 x 8 images bundled with scikit-learn, 1,437 for training and 360 for test, split
         with a fixed seed; their 17 grey levels ``v`` become ``round(255 v / 16)``, half to even.
-        The others are read from IDX files, plain or with ``.gz``.
+        The two MNIST are read from IDX files, plain or with ``.gz``, and the two CIFAR from their binary
+        version. An ``image-folder`` has ``train/<class>/`` and ``test/<class>/`` with one file per image, all
+        grey or all RGB and of the same size; ``cifar10`` may be such a folder too.
     data_dir : path, optional
-        Folder that holds the IDX files or a subfolder of the data set's name with them.
+        Folder that holds the files or a subfolder of the data set's name with them; nothing is written to it.
 
     Raises
     ------
@@ -80,11 +85,21 @@ def load_dataset(name: str, data_dir: str | Path | None = None) -> Dataset:
     """
     if name == "digits":
         return _load_digits()
-    if name not in IDX_CLASSES:
+    if name not in DATASET_NAMES:
         raise DataError(f"data set must be one of {', '.join(DATASET_NAMES)}, not {name}")
     if data_dir is None:
-        raise DataError(f"{name} needs the folder that holds its IDX files, or its subfolder {name}")
-    return _load_idx_dataset(name, Path(data_dir))
+        raise DataError(f"{name} needs the folder that holds its {_files_of(name)}, or its subfolder {name}")
+    if name in IDX_CLASSES:
+        return _load_idx_dataset(name, Path(data_dir))
+    if name in CIFAR_LAYOUTS:
+        return _load_cifar(name, Path(data_dir))
+    return _load_image_folder(name, Path(data_dir))
+
+
+def _files_of(name: str) -> str:
+    if name in IDX_CLASSES:
+        return "IDX files"
+    return "binary files" if name in CIFAR_LAYOUTS else "subfolders train and test"
 
 
 def stratified_split(labels: torch.Tensor, held_out: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -131,6 +146,40 @@ def _load_idx_dataset(name: str, data_dir: Path) -> Dataset:
     train_images, train_labels = _load_part(name, data_dir, "train", len(classes))
     test_images, test_labels = _load_part(name, data_dir, "t10k", len(classes))
     return Dataset(name, classes, train_images, train_labels, test_images, test_labels)
+
+
+def _load_cifar(name: str, data_dir: Path) -> Dataset:
+    layout, folder = CIFAR_LAYOUTS[name], find_cifar(name, data_dir)
+    if folder is None:
+        if name == "cifar10":
+            return _load_image_folder(name, data_dir, CIFAR10_CLASSES)
+        raise DataError(f"{data_dir}: no file {layout.train[0]} here or in its subfolder {layout.folder}")
+    classes = CIFAR10_CLASSES if name == "cifar10" else _read_names(folder / "fine_label_names.txt", 100)
+    parts = (read_cifar(folder, files, layout) for files in (layout.train, layout.test))
+    tensors = [torch.from_numpy(array) for part in parts for array in part]
+    return Dataset(name, classes, *tensors)
+
+
+def _read_names(path: Path, count: int) -> tuple[str, ...]:
+    try:
+        names = tuple(path.read_text(encoding="utf-8").split())
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
+    if len(names) != count:
+        raise DataError(f"{path}: {len(names)} names, expected {count}")
+    return names
+
+
+def _load_image_folder(name: str, data_dir: Path, classes: tuple[str, ...] | None = None) -> Dataset:
+    folder = next(filter(is_image_folder, (data_dir / name, data_dir)), None)
+    if folder is None:
+        files = "binary files, and no subfolders" if name in CIFAR_LAYOUTS else "subfolders"
+        raise DataError(f"{data_dir}: no {files} train and test here or in its subfolder {name}")
+    found = read_image_folder(folder, classes)
+    tensors = (
+        torch.from_numpy(group[part]) for part in ("train", "test") for group in (found.images, found.labels)
+    )
+    return Dataset(name, found.classes, *tensors)
 
 
 def _load_part(name: str, data_dir: Path, part: str, classes: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,21 +1,20 @@
 """Accuracy of a network."""
 
 import torch
-
-from .network import Network
+from torch import nn
 
 __all__ = ["evaluate"]
 
 
 @torch.no_grad()
-def evaluate(network: Network, images: torch.Tensor, labels: torch.Tensor, batch_size: int = 1000) -> float:
+def evaluate(network: nn.Module, images: torch.Tensor, labels: torch.Tensor, batch_size: int = 250) -> float:
     """Part of the images, 0 to 1, whose largest logit is that of their label; the lowest index wins ties.
 
     The network is put into evaluation mode for the measurement and then back.
 
     Parameters
     ----------
-    network : Network
+    network : Network or SpikingNetwork
         Network to measure.
     images : torch.Tensor, shape (N, C, H, W)
         Images as for :meth:`Network.forward`.

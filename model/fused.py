@@ -8,6 +8,7 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from . import native
+from .half_window import HALF_TYPES, backward_half, forward_half
 from .window import Staircase, WindowBlock, compute_type
 
 __all__ = ["Staircase", "fused_window"]
@@ -88,7 +89,9 @@ class _FusedWindow(torch.autograd.Function):
             torch.empty(upstream.shape, dtype=ctx.dtype, device=upstream.device) if learns_current else None
         )
         work = WindowBlock(upstream, omega, leak, ctx.staircase, compute_type(ctx.dtype))
-        run = _backward_native if _suits_native(upstream, ctx.dtype) else _backward_tensors
+        run = _backward_tensors
+        if _suits_native(upstream, ctx.dtype):
+            run = _backward_native if ctx.dtype == torch.float32 else backward_half
         sum_omega, sum_leak = run(work, upstream, currents, bits, found, learns_omega, learns_leak)
         return (
             None if found is None else found.view(ctx.shape),
@@ -99,7 +102,8 @@ class _FusedWindow(torch.autograd.Function):
 
 
 def _suits_native(window: torch.Tensor, dtype: torch.dtype) -> bool:
-    fits = window.is_cpu and window.dtype == dtype == torch.float32 and len(window) <= native.MAX_STEPS
+    narrow = dtype == torch.float32 or dtype in HALF_TYPES
+    fits = window.is_cpu and window.dtype == dtype and narrow and len(window) <= native.MAX_STEPS
     return fits and native.library() is not None
 
 
@@ -114,13 +118,16 @@ def _forward(
     bits = (
         torch.zeros(((steps + 7) // 8, neurons), dtype=torch.uint8, device=current.device) if pack else None
     )
-    if _suits_native(currents, torch.float32):
+    if _suits_native(currents, current.dtype):
+        if current.dtype in HALF_TYPES:
+            forward_half(work, currents, output, bits)
+            return output.view(current.shape), bits
         mixed = work.mix_all(currents, output)
         library, window = native.library(), work.native_window()
         native.over_neurons(
             neurons,
             lambda _, start, stop: library.forward(
-                window, start, stop, mixed.data_ptr(), output.data_ptr(), _pointer(bits)
+                window, start, stop, mixed.data_ptr(), output.data_ptr(), native.pointer(bits)
             ),
         )
         return output.view(current.shape), bits
@@ -154,7 +161,7 @@ def _backward_native(
     def run(share: int, start: int, stop: int) -> None:
         tensors = (mixed, bits, upstream, currents, omega, found)
         sums = (sum_omega[share].data_ptr() if learns_omega else None, sum_leak[share].data_ptr())
-        library.backward(window, start, stop, *map(_pointer, tensors), *sums)
+        library.backward(window, start, stop, *map(native.pointer, tensors), *sums)
 
     native.over_neurons(work.neurons, run)
     return sum_omega.sum(dim=0), sum_leak.sum()
@@ -187,7 +194,3 @@ def _backward_tensors(
         if found is not None:
             work.mix_back(gradient, found[:, block])
     return sum_omega, sum_leak
-
-
-def _pointer(tensor: torch.Tensor | None) -> int | None:
-    return None if tensor is None else tensor.data_ptr()

@@ -6,6 +6,7 @@ from .checkpoint import CONFIG_FILE, WEIGHTS_FILE, load_checkpoint
 from .config import NetworkConfig, RunConfig, TrainingConfig
 from .conversion import convert_qcfs, measure_conversion
 from .data import Dataset
+from .network import Network
 from .run_state import RESUME_FILE
 from .training import train
 
@@ -108,6 +109,7 @@ def train_hybrid(
         device=device,
     )
     network, _ = load_checkpoint(folder / QCFS_FOLDER)
+    assert isinstance(network, Network), "QCFS networks are fully connected"
     converted = convert_qcfs(network, network_config.levels, network_config.steps)
     return train(
         converted.config,

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["MAX_STEPS", "Window", "library", "over_neurons", "share_count"]
+__all__ = ["MAX_STEPS", "Window", "library", "over_neurons", "pointer", "share_count"]
 
 MAX_STEPS = 16
 """Longest window that the passes take."""
@@ -89,3 +89,8 @@ def over_neurons(neurons: int, work: Callable[[int, int, int], None]) -> None:
 def share_count(neurons: int) -> int:
     """How many shares :func:`over_neurons` makes."""
     return -(-neurons // _SHARE)
+
+
+def pointer(tensor: torch.Tensor | None) -> int | None:
+    """Address of a tensor's values; None is C's NULL."""
+    return None if tensor is None else tensor.data_ptr()

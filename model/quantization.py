@@ -1,6 +1,6 @@
-"""Quantization-aware linear layer: trains with exactly the integer weights that the hardware will hold."""
+"""Quantization-aware layers: they train with exactly the integer weights that the hardware will hold."""
 
-from typing import Any
+from typing import Any, Literal, cast
 
 import torch
 from torch import nn
@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from .checks import check_integer
 
-__all__ = ["QuantLinear", "quantize_symmetric"]
+__all__ = ["QuantConv2d", "QuantLinear", "quantize_module", "quantize_symmetric"]
 
 
 def quantize_symmetric(weight: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -55,7 +55,44 @@ class _FakeQuantize(torch.autograd.Function):
         return gradients[0], None
 
 
-class QuantLinear(nn.Linear):
+class _QuantWeight(nn.Module):
+    """What the quantized layers share: a ``weight`` that is rounded wherever it is used."""
+
+    weight: torch.Tensor
+    weight_bits: int | None
+
+    def effective_weight(self) -> torch.Tensor:
+        """Weight used by the forward pass, of the shape of ``weight``: ``q * scale``, or itself without bits."""
+        if self.weight_bits is None:
+            return self.weight
+        return _FakeQuantize.apply(self.weight, self.weight_bits)
+
+    def integer_weight(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Integers and scales that the forward pass uses.
+
+        Returns
+        -------
+        q : torch.Tensor of int64, the shape of ``weight``
+            Signed weights, ``|q| <= 2^(weight_bits-1) - 1``.
+        scale : torch.Tensor of float32, shape (N,)
+            Value of one integer step per output channel, above 0.
+
+        Raises
+        ------
+        ValueError
+            If the layer is not quantized.
+        """
+        if self.weight_bits is None:
+            raise ValueError("weight_bits must be between 2 and 8 for integer weights, not None")
+        q, scale = quantize_symmetric(self.weight.detach(), self.weight_bits)
+        return q.to(torch.int64), scale
+
+    def extra_repr(self) -> str:
+        """Arguments as shown by ``repr``."""
+        return f"{super().extra_repr()}, weight_bits={self.weight_bits}"
+
+
+class QuantLinear(_QuantWeight, nn.Linear):
     """Linear layer whose weight is quantized in the forward pass and trained straight through.
 
     Parameters
@@ -80,41 +117,126 @@ class QuantLinear(nn.Linear):
     ) -> None:
         check_integer("in_features", in_features, 1)
         check_integer("out_features", out_features, 1)
-        if weight_bits is not None:
-            check_integer("weight_bits", weight_bits, 2, 8)
+        _check_bits(weight_bits)
         super().__init__(in_features, out_features, bias=bias)
         self.weight_bits = weight_bits
-
-    def effective_weight(self) -> torch.Tensor:
-        """Weight used by the forward pass, shape (N, J): ``q * scale``, or the plain weight without bits."""
-        if self.weight_bits is None:
-            return self.weight
-        return _FakeQuantize.apply(self.weight, self.weight_bits)
-
-    def integer_weight(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Integers and scales that the forward pass uses.
-
-        Returns
-        -------
-        q : torch.Tensor of int64, shape (N, J)
-            Signed weights, ``|q| <= 2^(weight_bits-1) - 1``.
-        scale : torch.Tensor of float32, shape (N,)
-            Value of one integer step per output channel, above 0.
-
-        Raises
-        ------
-        ValueError
-            If the layer is not quantized.
-        """
-        if self.weight_bits is None:
-            raise ValueError("weight_bits must be between 2 and 8 for integer weights, not None")
-        q, scale = quantize_symmetric(self.weight.detach(), self.weight_bits)
-        return q.to(torch.int64), scale
 
     def forward(self, value: torch.Tensor) -> torch.Tensor:
         """Apply the layer to the last dimension: (..., J) to (..., N)."""
         return F.linear(value, self.effective_weight(), self.bias)
 
-    def extra_repr(self) -> str:
-        """Arguments as shown by ``repr``."""
-        return f"{super().extra_repr()}, weight_bits={self.weight_bits}"
+
+class QuantConv2d(_QuantWeight, nn.Conv2d):
+    """Convolution whose weight is quantized in the forward pass and trained straight through.
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+        Channels, at least 1.
+    kernel_size, stride, padding, dilation, groups, bias, padding_mode
+        As in :class:`torch.nn.Conv2d`, but for a bias only if asked for: batch norm mostly follows.
+    weight_bits : int or None
+        Width of the integer weights, 2 to 8; None leaves the weight in floating point. Every output channel has
+        a scale of its own.
+
+    Raises
+    ------
+    TypeError
+        If an argument has the wrong type.
+    ValueError
+        If an argument lies outside its range.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] = 1,
+        padding: str | int | tuple[int, int] = 0,
+        dilation: int | tuple[int, int] = 1,
+        groups: int = 1,
+        bias: bool = False,
+        padding_mode: Literal["zeros", "reflect", "replicate", "circular"] = "zeros",
+        *,
+        weight_bits: int | None = 4,
+    ) -> None:
+        check_integer("in_channels", in_channels, 1)
+        check_integer("out_channels", out_channels, 1)
+        _check_bits(weight_bits)
+        shape = (kernel_size, stride, padding, dilation, groups)
+        super().__init__(in_channels, out_channels, *shape, bias=bias, padding_mode=padding_mode)
+        self.weight_bits = weight_bits
+
+    def forward(self, value: torch.Tensor) -> torch.Tensor:
+        """Convolve: (rows, C, H, W) to (rows, N, H', W')."""
+        return self._conv_forward(value, self.effective_weight(), self.bias)
+
+
+def quantize_module(module: nn.Module, weight_bits: int | None) -> nn.Module:
+    """Replace every ``nn.Conv2d`` and ``nn.Linear`` in a module by its quantized version, in place.
+
+    Weights and biases are taken over, the same parameters under the same names. A layer used in several places
+    stays one layer; layers that are quantized already stay as they are.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Network, changed in place.
+    weight_bits : int or None
+        As in :class:`QuantLinear`.
+
+    Returns
+    -------
+    torch.nn.Module
+        The same module; where it is itself a layer to be replaced, its replacement.
+
+    Raises
+    ------
+    TypeError
+        If a layer is of a class derived from these: its own behaviour would be lost.
+    ValueError
+        If ``weight_bits`` lies outside its range.
+    """
+    _check_bits(weight_bits)
+    replaced: dict[nn.Module, nn.Module] = {}
+    for name, layer in module.named_modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear) and not isinstance(layer, _QuantWeight):
+            replaced[layer] = _quantized(name, layer, weight_bits)
+    for parent in list(module.modules()):
+        # Not named_children(), which leaves out the second name of a layer used twice.
+        for name, child in parent._modules.items():
+            if child in replaced:
+                parent._modules[name] = replaced[child]
+    return replaced.get(module, module)
+
+
+def _quantized(name: str, layer: nn.Conv2d | nn.Linear, bits: int | None) -> nn.Module:
+    has_bias = layer.bias is not None
+    found: QuantConv2d | QuantLinear
+    if type(layer) is nn.Linear:
+        found = QuantLinear(layer.in_features, layer.out_features, bias=has_bias, weight_bits=bits)
+    elif type(layer) is nn.Conv2d:
+        found = QuantConv2d(
+            layer.in_channels,
+            layer.out_channels,
+            cast("Any", layer.kernel_size),
+            cast("Any", layer.stride),
+            cast("Any", layer.padding),
+            cast("Any", layer.dilation),
+            layer.groups,
+            has_bias,
+            cast("Any", layer.padding_mode),
+            weight_bits=bits,
+        )
+    else:
+        raise TypeError(
+            f"layer {name!r} must be an nn.Conv2d or nn.Linear itself, not a {type(layer).__name__}"
+        )
+    found.weight, found.bias = layer.weight, layer.bias
+    return found.train(layer.training)
+
+
+def _check_bits(weight_bits: int | None) -> None:
+    if weight_bits is not None:
+        check_integer("weight_bits", weight_bits, 2, 8)

@@ -67,6 +67,7 @@ def _first_difference(run: dict, wanted: dict) -> tuple[str, object, object] | N
         return "dataset", run["dataset"], wanted["dataset"]
     for group in ("network", "training"):
         for field, value in wanted[group].items():
-            if run[group][field] != value:
-                return f"{group}.{field}", run[group][field], value
+            found = run[group].get(field)
+            if found != value:
+                return f"{group}.{field}", found, value
     return None

@@ -12,6 +12,7 @@ from .checkpoint import CheckpointError, check_state
 from .config import RunConfig, explain_validation_error
 from .files import write_atomically
 from .network import Network
+from .spiking_network import SpikingNetwork
 
 __all__ = ["RESUME_FILE", "TrainingState", "load_training_state", "read_training_run", "save_training_state"]
 
@@ -27,7 +28,7 @@ class TrainingState:
 
     Attributes
     ----------
-    network : Network
+    network : Network or SpikingNetwork
         Network in training.
     optimizer : torch.optim.Optimizer
         Its optimizer.
@@ -37,7 +38,7 @@ class TrainingState:
         Record of the run up to this epoch; None before the first.
     """
 
-    network: Network
+    network: Network | SpikingNetwork
     optimizer: torch.optim.Optimizer
     best: dict[str, torch.Tensor]
     run: RunConfig | None = None

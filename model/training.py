@@ -1,23 +1,26 @@
 """Training with back-propagation through time: seeded, interruptible, and resumed to the same result."""
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch.nn import functional as F
 
-from .augmentation import random_shift
+from .batches import Part, shuffled_batches, split_dataset
 from .checkpoint import CONFIG_FILE, WEIGHTS_FILE, save_checkpoint
-from .config import ConversionRecord, EpochRecord, NetworkConfig, RunConfig, TrainingConfig
-from .data import Dataset, stratified_split
+from .config import ConversionRecord, ConvNetworkConfig, EpochRecord, NetworkConfig, RunConfig, TrainingConfig
+from .data import Dataset
 from .evaluation import evaluate
-from .network import Network, analog_image
+from .files import write_atomically
+from .network import Network
+from .own_network import OwnSource
 from .progress import TrainingProgress
-from .quantization import QuantLinear
+from .quantization import QuantConv2d, QuantLinear
 from .run_folder import RunError, find_earlier_run
 from .run_state import RESUME_FILE, TrainingState, load_training_state, save_training_state
+from .spiking_network import SpikingNetwork
+from .zoo import build_network
 
 __all__ = ["RunError", "TrainingInterrupted", "train"]
 
@@ -29,19 +32,8 @@ class TrainingInterrupted(KeyboardInterrupt):
     """Training was interrupted from the keyboard; the state of the last whole epoch is saved."""
 
 
-@dataclass(frozen=True)
-class _Part:
-    """Training images that take part in the updates, those held out, and where computation runs."""
-
-    images: torch.Tensor
-    labels: torch.Tensor
-    held_images: torch.Tensor
-    held_labels: torch.Tensor
-    device: torch.device
-
-
 def train(
-    network_config: NetworkConfig,
+    network_config: NetworkConfig | ConvNetworkConfig,
     training_config: TrainingConfig,
     dataset: Dataset,
     out_dir: str | Path,
@@ -52,6 +44,7 @@ def train(
     device: str = "cpu",
     start: Mapping[str, torch.Tensor] | None = None,
     conversion: ConversionRecord | None = None,
+    source: OwnSource | None = None,
 ) -> RunConfig:
     """Train a network and keep its best epoch in ``out_dir``.
 
@@ -62,8 +55,8 @@ def train(
 
     Parameters
     ----------
-    network_config : NetworkConfig
-        Network to train; its first and last width must suit the data set.
+    network_config : NetworkConfig or ConvNetworkConfig
+        Network to train; its image and its classes must be those of the data set.
     training_config : TrainingConfig
         Recipe.
     dataset : Dataset
@@ -83,6 +76,8 @@ def train(
         State of a network of the same configuration, from which training starts; fresh weights if not given.
     conversion : ConversionRecord, optional
         Kept in the record of the run; says where ``start`` came from.
+    source : OwnSource, optional
+        File of a network of the user's, of which ``out_dir`` gets a copy.
 
     Returns
     -------
@@ -92,7 +87,7 @@ def train(
     Raises
     ------
     ValueError
-        If network and data set do not suit each other.
+        If network and data set do not suit each other, or the user's network cannot be built.
     RunError
         If ``out_dir`` holds another run, or the loss is no longer finite.
     CheckpointError
@@ -122,55 +117,42 @@ def train(
     if earlier is not None and earlier.finished:
         (folder / RESUME_FILE).unlink(missing_ok=True)
         return earlier
-    part = _split(training_config, dataset, torch.device(device))
-    state = _fresh_state(network_config, training_config, part.device)
+    part = split_dataset(training_config, dataset, torch.device(device))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(training_config.seed)
+        network = build_network(network_config, folder, source)
+    state = _fresh_state(network.to(part.device), training_config)
     if start is not None:
         state.network.load_state_dict(start)
     if earlier is not None:
         load_training_state(folder, state)
     folder.mkdir(parents=True, exist_ok=True)
+    if source is not None:
+        write_atomically(folder / source.path.name, source.content)
     run = _train_epochs(folder, state, wanted, part, progress)
     return _finish(folder, state, run, dataset)
 
 
-def _check_suits(config: NetworkConfig, dataset: Dataset) -> None:
+def _check_suits(config: NetworkConfig | ConvNetworkConfig, dataset: Dataset) -> None:
     if config.input_shape != dataset.input_shape:
         raise ValueError(
             f"input_shape must be {dataset.input_shape} for data set {dataset.name}, not {config.input_shape}"
         )
-    if config.widths[-1] != len(dataset.classes):
+    if isinstance(config, ConvNetworkConfig):
+        if config.classes != len(dataset.classes):
+            raise ValueError(
+                f"classes must be {len(dataset.classes)}, those of data set {dataset.name}, not {config.classes}"
+            )
+    elif config.widths[-1] != len(dataset.classes):
         raise ValueError(
             f"architecture must end with {len(dataset.classes)}, the classes of data set {dataset.name}, "
             f"not {config.widths[-1]}"
         )
 
 
-def _split(config: TrainingConfig, dataset: Dataset, device: torch.device) -> _Part:
-    labels = dataset.train_labels
-    held_out = round(config.validation_fraction * len(labels))
-    kept, held = stratified_split(labels, held_out, config.seed)
-    if len(kept) < 2:
-        raise ValueError(
-            f"validation_fraction must leave at least 2 images, not {len(kept)} of {len(labels)}"
-        )
-    images = dataset.train_images
-    return _Part(
-        images[kept].to(device),
-        labels[kept].to(device),
-        images[held].to(device),
-        labels[held].to(device),
-        device,
-    )
-
-
-def _fresh_state(
-    network_config: NetworkConfig, config: TrainingConfig, device: torch.device
-) -> TrainingState:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        network = Network(network_config)
-    network.to(device)
-    weights = [module.weight for module in network.modules() if isinstance(module, QuantLinear)]
+def _fresh_state(network: Network | SpikingNetwork, config: TrainingConfig) -> TrainingState:
+    quantized = (QuantLinear, QuantConv2d)
+    weights = [module.weight for module in network.modules() if isinstance(module, quantized)]
     chosen = {id(weight) for weight in weights}
     others = [parameter for parameter in network.parameters() if id(parameter) not in chosen]
     groups = [
@@ -186,7 +168,7 @@ def _fresh_state(
 
 
 def _train_epochs(
-    folder: Path, state: TrainingState, wanted: RunConfig, part: _Part, progress: bool
+    folder: Path, state: TrainingState, wanted: RunConfig, part: Part, progress: bool
 ) -> RunConfig:
     config = wanted.training
     run = state.run or wanted
@@ -208,7 +190,7 @@ def _train_epochs(
 
 
 def _train_epoch(
-    state: TrainingState, config: TrainingConfig, part: _Part, epoch: int, updates: int, bar: TrainingProgress
+    state: TrainingState, config: TrainingConfig, part: Part, epoch: int, updates: int, bar: TrainingProgress
 ) -> EpochRecord:
     state.network.train()
     generator = torch.Generator().manual_seed(config.seed * 1_000_003 + epoch)
@@ -216,11 +198,12 @@ def _train_epoch(
     correct = torch.zeros((), dtype=torch.int64, device=part.device)
     seen = 0
     rate = 0.0
-    for update, (images, labels) in enumerate(_batches(config, part, updates, generator)):
+    for update, (images, labels) in enumerate(shuffled_batches(config, part, updates, generator)):
         rate = _learning_rate(config, (epoch - 1) * updates + update, updates)
         for group in state.optimizer.param_groups:
             group["lr"] = rate
-        logits = state.network(images)
+        with torch.autocast(part.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+            logits = state.network(images).float()
         loss = F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
         state.optimizer.zero_grad()
         loss.backward()
@@ -242,18 +225,6 @@ def _train_epoch(
         validation_accuracy=evaluate(state.network, part.held_images, part.held_labels) if held else None,
         learning_rate=rate,
     )
-
-
-def _batches(
-    config: TrainingConfig, part: _Part, updates: int, generator: torch.Generator
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Batches of one epoch; the rest that does not fill a batch waits for the next epoch's order."""
-    order = torch.randperm(len(part.images), generator=generator).to(part.device)
-    for chosen in order[: updates * config.batch_size].split(config.batch_size):
-        images = part.images[chosen]
-        if config.augment == "shift":
-            images = random_shift(images, config.shift_pixels, generator)
-        yield analog_image(images), part.labels[chosen]
 
 
 def _learning_rate(config: TrainingConfig, update: int, updates: int) -> float:

@@ -8,11 +8,13 @@ import torch
 from lmht.model import (
     CheckpointError,
     Dataset,
+    Network,
     NetworkConfig,
     RunConfig,
     RunError,
     TrainingConfig,
     TrainingInterrupted,
+    batches,
     default_training_config,
     evaluate,
     load_checkpoint,
@@ -43,8 +45,9 @@ def run_files(folder):
 
 
 def interrupt_at_call(monkeypatch, name, number):
-    """Let the ``number``-th call of a function of the training module raise what Ctrl-C raises."""
-    original, calls = getattr(training, name), []
+    """Let the ``number``-th call of a function that training uses raise what Ctrl-C raises."""
+    module = batches if hasattr(batches, name) else training
+    original, calls = getattr(module, name), []
 
     def wrapper(*arguments, **keywords):
         calls.append(name)
@@ -52,7 +55,7 @@ def interrupt_at_call(monkeypatch, name, number):
             raise KeyboardInterrupt
         return original(*arguments, **keywords)
 
-    monkeypatch.setattr(training, name, wrapper)
+    monkeypatch.setattr(module, name, wrapper)
 
 
 def test_run_folder_after_training(tmp_path):
@@ -123,7 +126,7 @@ def test_seed_decides_the_weights(tmp_path):
 
 def test_finished_run_is_returned_without_training(tmp_path, monkeypatch):
     run = train(NETWORK, QUICK, DATASET, tmp_path)
-    monkeypatch.delattr(training, "random_shift")
+    monkeypatch.delattr(batches, "random_shift")
     assert train(NETWORK, QUICK, DATASET, tmp_path) == run
 
 
@@ -254,9 +257,7 @@ def test_learning_rate_rises_and_falls():
 
 
 def test_weight_decay_acts_on_weights_alone(tmp_path):
-    state = training._fresh_state(
-        NETWORK, QUICK.model_copy(update={"weight_decay": 0.5}), torch.device("cpu")
-    )
+    state = training._fresh_state(Network(NETWORK), QUICK.model_copy(update={"weight_decay": 0.5}))
     decayed, others = state.optimizer.param_groups
     assert decayed["weight_decay"] == 0.5
     assert others["weight_decay"] == 0

@@ -1,0 +1,107 @@
+"""Configuration of a convolutional network."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from .neurons import default_threshold
+from .records import Config
+
+__all__ = ["NET_NAMES", "ConvNetworkConfig"]
+
+NET_NAMES = (
+    "mnist-cnn",
+    "vgg11",
+    "vgg13",
+    "vgg16",
+    "resnet18",
+    "resnet19",
+    "resnet20",
+    "resnet34",
+)
+"""Networks that come with lmht."""
+
+_OWN = re.compile(r"[^/\\:]+\.py:[A-Za-z_]\w*", re.ASCII)
+
+
+class ConvNetworkConfig(Config):
+    """Shape and neurons of a network with convolutions: one that comes with lmht, or one of the user's.
+
+    Attributes
+    ----------
+    net : str
+        One of :data:`NET_NAMES`, or ``FILE.py:FUNCTION`` without a folder for a network of the user's.
+    source_sha256 : str or None
+        SHA-256 of the user's file, of which the folder of the run keeps a copy; None for the others.
+    width : float
+        Factor of the channels of every layer, above 0 and at most 16; the user's function is told.
+    input_shape : tuple of int
+        Channels, height and width of an image.
+    classes : int
+        Number of classes, at least 1.
+    levels, steps, weight_bits, mixing, leak, theta, initial_membrane
+        Of all neurons and weights, as in :class:`lmht.model.NetworkConfig`.
+
+    Raises
+    ------
+    pydantic.ValidationError
+        A ValueError that names the field.
+    """
+
+    net: str
+    source_sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+    width: float = Field(default=1.0, gt=0, le=16)
+    input_shape: Annotated[tuple[int, int, int], Field(strict=False)]
+    classes: int = Field(ge=1, le=65536)
+    levels: int = Field(default=2, ge=1)
+    steps: int = Field(default=2, ge=1)
+    weight_bits: int | None = Field(default=4, ge=2, le=8)
+    mixing: Literal["learned", "identity", "uniform"] = "learned"
+    leak: Literal["learned"] | Annotated[float, Field(ge=0, le=1.5)] = "learned"
+    theta: float | None = Field(default=None, gt=0)
+    initial_membrane: float = 0.0
+
+    @field_validator("net")
+    @classmethod
+    def _net_is_known(cls, net: str) -> str:
+        if net not in NET_NAMES and not _OWN.fullmatch(net):
+            raise ValueError(f"net must be one of {', '.join(NET_NAMES)}, or FILE.py:FUNCTION, not {net!r}")
+        return net
+
+    @field_validator("input_shape")
+    @classmethod
+    def _input_shape_is_positive(cls, input_shape: tuple[int, int, int]) -> tuple[int, int, int]:
+        if min(input_shape) < 1:
+            raise ValueError(f"input_shape must be three numbers of at least 1, not {input_shape}")
+        return input_shape
+
+    @model_validator(mode="after")
+    def _own_file_has_digest(self) -> ConvNetworkConfig:
+        if self.is_own and self.source_sha256 is None:
+            raise ValueError(f"source_sha256 must be that of the file for net {self.net!r}, not None")
+        if not self.is_own and self.source_sha256 is not None:
+            raise ValueError(f"source_sha256 must be None for net {self.net!r}, not {self.source_sha256}")
+        return self
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the network is built by a function of the user's."""
+        return self.net not in NET_NAMES
+
+    @property
+    def architecture(self) -> str:
+        """Name to show, with a width other than 1: ``"resnet20"``, ``"vgg11x0.25"``."""
+        return self.net if self.width == 1 else f"{self.net}x{self.width:g}"
+
+    @property
+    def activation(self) -> Literal["lmht"]:
+        """Of the hidden layers; convolutional networks have LM-HT neurons only so far."""
+        return "lmht"
+
+    @property
+    def threshold(self) -> float:
+        """Threshold θ of the neurons: ``theta``, or that of direct training."""
+        return default_threshold(self.levels) if self.theta is None else self.theta

@@ -1,0 +1,97 @@
+"""Configuration of training: the recipe, and the defaults for every data set."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from .records import Config
+
+__all__ = ["TrainingConfig", "default_training_config"]
+
+
+class TrainingConfig(Config):
+    """How a network is trained.
+
+    The learning rate rises linearly over the first ``warmup_epochs`` and then falls along half a cosine to 0
+    at the end of ``epochs``. Weight decay acts on the weights of linear layers and convolutions alone.
+
+    Attributes
+    ----------
+    epochs, batch_size : int
+        Passes over the training part and examples per update.
+    learning_rate, weight_decay, momentum : float
+        Of the optimizer; ``momentum`` is used by ``sgd`` only.
+    optimizer : {"sgd", "adamw"}
+        Update rule.
+    warmup_epochs : float
+        Length of the rise of the learning rate, in epochs.
+    label_smoothing : float
+        Part of the target probability spread evenly over all classes.
+    augment : {"none", "shift", "crop-flip"}
+        ``shift`` moves every image by up to ``shift_pixels`` in each direction, at random; ``crop-flip`` crops it
+        out of a border of that many black pixels, which is the same, and mirrors every other one.
+    shift_pixels : int
+        Largest shift in pixels.
+    precision : {"float32", "bfloat16"}
+        ``bfloat16`` runs convolutions and linear layers of the updates in that type (autocast), which is several
+        times as fast on processors made for it; weights, neurons and all measuring stay in float32.
+    validation_fraction : float
+        Part of the training images that is held out to choose the best epoch; 0 keeps the last epoch.
+    early_stopping : int or None
+        Epochs without a better validation accuracy after which training stops; None never stops early.
+    seed : int
+        Seed of weights, split, order and augmentation.
+    """
+
+    epochs: int = Field(default=20, ge=1, le=100_000)
+    batch_size: int = Field(default=128, ge=2, le=65536)
+    learning_rate: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    optimizer: Literal["sgd", "adamw"] = "adamw"
+    warmup_epochs: float = Field(default=1.0, ge=0)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    augment: Literal["none", "shift", "crop-flip"] = "none"
+    shift_pixels: int = Field(default=1, ge=0, le=16)
+    precision: Literal["float32", "bfloat16"] = "float32"
+    validation_fraction: float = Field(default=0.1, ge=0, lt=1)
+    early_stopping: int | None = Field(default=None, ge=1)
+    seed: int = Field(default=0, ge=0, lt=2**31)
+
+
+def default_training_config(dataset_name: str, net: str | None = None) -> TrainingConfig:
+    """Recipe for a data set, and for a network if it has convolutions.
+
+    Parameters
+    ----------
+    dataset_name : str
+        As in :func:`lmht.model.load_dataset`; other names have the recipe of ``mnist``.
+    net : str, optional
+        Name of a network with convolutions, as in :class:`ConvNetworkConfig`.
+    """
+    if dataset_name in ("cifar10", "cifar100", "image-folder"):
+        # The paper's, but for the number of epochs and the augmentation.
+        return TrainingConfig(
+            epochs=100,
+            batch_size=128,
+            learning_rate=0.1,
+            weight_decay=5e-4,
+            optimizer="sgd",
+            augment="crop-flip" if dataset_name.startswith("cifar") else "none",
+            shift_pixels=4,
+            validation_fraction=0.02,
+        )
+    if dataset_name == "digits":
+        return TrainingConfig(
+            epochs=60, batch_size=64, learning_rate=5e-3, weight_decay=1e-2, label_smoothing=0.05
+        )
+    return TrainingConfig(
+        epochs=40 if net is None else 12,
+        batch_size=128,
+        learning_rate=4e-3,
+        weight_decay=1e-2,
+        augment="shift",
+        validation_fraction=1 / 12,
+    )
