@@ -9,7 +9,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
 
-from lmht.rtl.parameters import NeuronParameters
+from lmht.rtl.neuron_parameters import NeuronParameters
 from lmht.rtl.pipeline import delay, product_latency, registered_product, rounding_constant
 
 __all__ = ["Fire"]

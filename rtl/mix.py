@@ -6,7 +6,7 @@ from amaranth.hdl import Module, Signal, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from lmht.rtl.parameters import NeuronParameters
+from lmht.rtl.neuron_parameters import NeuronParameters
 from lmht.rtl.pipeline import delay, product_latency, registered_product, rounding_constant
 
 __all__ = ["Mix"]

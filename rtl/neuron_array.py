@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
@@ -10,10 +10,10 @@ from amaranth.lib.wiring import In, Out
 from lmht.rtl.fire import Fire
 from lmht.rtl.memory import Ram
 from lmht.rtl.mix import Mix
-from lmht.rtl.parameters import TileParameters
 from lmht.rtl.pipeline import delay
 from lmht.rtl.ports import LoadSignature
-from lmht.rtl.spike_encoder import spike_vector_layout
+from lmht.rtl.spike_encoder import map_vector_layout
+from lmht.rtl.tile_parameters import WEIGHT_MEMORIES, TileParameters
 from lmht.rtl.update_sequencer import update_row_layout
 
 __all__ = ["NeuronArray"]
@@ -25,7 +25,7 @@ FIFO_TRANSIT = 2
 
 
 class NeuronArray(wiring.Component):
-    """Levels of all neurons of a frame from their accumulators (NUMERICS.md, steps 1 to 5).
+    """Levels of neurons from their accumulators (NUMERICS.md, steps 1 to 5).
 
     Parameters
     ----------
@@ -33,16 +33,18 @@ class NeuronArray(wiring.Component):
 
     Members
     -------
-    ``i`` : in stream of :func:`~lmht.rtl.update_sequencer.update_row_layout`; a frame is ``update_rows`` rows, ``last``
-        with the last one
-    ``o`` : out stream of :func:`~lmht.rtl.spike_encoder.spike_vector_layout`, one per update row, in order; vectors
-        without any spike are left out, except the last of the frame (a classifier sends all)
+    ``i`` : in stream of :func:`~lmht.rtl.update_sequencer.update_row_layout`, ``update_rows`` for each pixel or one
+        with ``empty``
+    ``o`` : out stream of :func:`~lmht.rtl.spike_encoder.map_vector_layout`, one per update row, in order; vectors
+        without any spike are left out, except those with ``last`` (a classifier sends all)
     ``load_biases``, ``load_multipliers``, ``load_constants`` : in, :class:`~lmht.rtl.ports.LoadSignature` (the last is
         absent for a classifier)
+    ``silent`` : out, constant loaded with the others: pixels without events have no spikes
     ``pulses`` : out, ``update``: the multipliers start a set of products
 
-    Throughput: one update row every ``mix_phases`` cycles. Latency: ``latency`` cycles from the last phase
-    to the FIFO behind the pipeline. The pipeline itself never stops: a row enters only when the FIFO has room for it.
+    Throughput: one update row every ``mix_phases`` cycles; one with ``empty`` takes 1. Latency: ``latency`` cycles
+    from the last phase to the FIFO behind the pipeline. The pipeline itself never stops: a row enters only when the
+    FIFO has room for it.
     """
 
     PULSES = data.StructLayout({"update": 1})
@@ -63,12 +65,13 @@ class NeuronArray(wiring.Component):
         super().__init__(
             {
                 "i": In(stream.Signature(update_row_layout(parameters))),
-                "o": Out(stream.Signature(spike_vector_layout(parameters))),
+                "o": Out(stream.Signature(map_vector_layout(parameters))),
+                "silent": Out(1),
                 "pulses": Out(self.PULSES),
                 **{
                     f"load_{name}": In(LoadSignature(shape))
                     for name, shape in parameters.memories.items()
-                    if name != "weights"
+                    if name not in WEIGHT_MEMORIES
                 },
             }
         )
@@ -91,24 +94,28 @@ class NeuronArray(wiring.Component):
 
         # A credit is a place in the FIFO; a row holds one from its first phase until it has left or turned out silent.
         credits = Signal(range(self.vectors + 1), init=self.vectors)
-        silent = Signal()
+        next_credits = Signal.like(credits)
+        has_credit = Signal(init=1)  # a register, for what waits on `i.ready` goes far
+        withheld = Signal()
+        returned = Signal()
         phase = Signal(range(phases))
         start = Signal()
         run = Signal()
+        empty = self.i.payload.empty
         m.d.comb += [
-            start.eq(self.i.valid & (phase == 0) & (credits != 0)),
-            run.eq(start | (phase != 0)),
-            self.i.ready.eq(run & (phase == phases - 1)),
+            start.eq(self.i.valid & (phase == 0) & has_credit),
+            run.eq((start & ~empty) | (phase != 0)),
+            self.i.ready.eq(Mux(phase == 0, has_credit & (empty | int(phases == 1)), phase == phases - 1)),
+            returned.eq(fifo.r_rdy & fifo.r_en),
+            next_credits.eq(credits - start + returned + withheld),
         ]
-        returned = Signal()
-        m.d.comb += returned.eq(fifo.r_rdy & fifo.r_en)
-        m.d.sync += credits.eq(credits - start + returned + silent)
+        m.d.sync += [credits.eq(next_credits), has_credit.eq(next_credits != 0)]
         with m.If(run):
             m.d.sync += phase.eq(phase + 1)
             with m.If(phase == phases - 1):
                 m.d.sync += phase.eq(0)
 
-        # Position in the frame.
+        # Position in the pixel.
         row = Signal(range(parameters.update_rows))
         factors_row = Signal(range(parameters.update_rows * phases))
         step = Signal(range(neuron.input_steps))  # stays 0 unless the terms of a current come one by one
@@ -125,9 +132,9 @@ class NeuronArray(wiring.Component):
                 m.d.sync += step.eq(step + 1)
                 with m.If(last_term):
                     m.d.sync += step.eq(0)
-        with m.If(complete):
+        with m.If(complete & ~empty):
             m.d.sync += row.eq(row + 1)
-            with m.If(self.i.payload.last):
+            with m.If(row == parameters.update_rows - 1):
                 m.d.sync += [row.eq(0), factors_row.eq(0)]
         m.d.sync += self.pulses.update.eq(run)
 
@@ -148,8 +155,9 @@ class NeuronArray(wiring.Component):
                 m.d.sync += constants.eq(self.load_constants.data)
             fields = {
                 name: constants[offset : offset + width]
-                for name, (offset, width) in neuron.constants_fields.items()
+                for name, (offset, width) in parameters.constants_fields.items()
             }
+            m.d.comb += self.silent.eq(fields["silent"])
 
         level_lanes = []
         for lane, mixer in enumerate(self._mix):
@@ -174,19 +182,35 @@ class NeuronArray(wiring.Component):
                 m.d.comb += fire.leak.eq(Cat(fields[f"q{t}"] for t in range(neuron.steps)))
             level_lanes.append(fire.levels.as_value())
 
-        vector = Signal(spike_vector_layout(parameters))
+        vector = Signal(self.o.payload.shape())
         done = delay(m, complete, self.latency, name="done", reset_less=False)
+        tag = Signal(
+            data.StructLayout(
+                {
+                    "x": vector.x.shape(),
+                    "row": vector.row.shape(),
+                    "last": 1,
+                    "frame": 1,
+                    "error": 1,
+                    "empty": 1,
+                }
+            )
+        )
         m.d.comb += [
-            vector.row.eq(delay(m, row, self.latency, name="row")),
-            vector.last.eq(delay(m, self.i.payload.last, self.latency, name="last")),
-            vector.error.eq(delay(m, self.i.payload.error, self.latency, name="error")),
-            vector.levels.eq(Cat(level_lanes)),
+            tag.row.eq(row),
+            *(tag[name].eq(self.i.payload[name]) for name in ("x", "last", "frame", "error", "empty")),
+        ]
+        tag = delay(m, tag, self.latency, name="tag")
+        m.d.comb += [
+            *(vector[name].eq(tag[name]) for name in ("x", "row", "last", "frame", "error")),
+            # Whatever is in the lanes, a row of the map without pixels has no spike.
+            vector.levels.eq(Cat(level_lanes) & ~tag.empty.replicate(len(Cat(level_lanes)))),
         ]
         speaks = Const(1) if neuron.is_classifier else vector.levels.as_value().any() | vector.last
         m.d.comb += [
             fifo.w_data.eq(vector),
             fifo.w_en.eq(done & speaks),
-            silent.eq(done & ~speaks),
+            withheld.eq(done & ~speaks),
         ]
         return m
 

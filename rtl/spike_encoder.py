@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from lmht.rtl.events import EventKind
-from lmht.rtl.parameters import TileParameters
 from lmht.rtl.select import first_of, lane_index, one_hot_mux
 from lmht.rtl.skid import Skid
+from lmht.rtl.tile_parameters import TileParameters
 
-__all__ = ["SpikeEncoder", "spike_vector_layout"]
+__all__ = ["SpikeEncoder", "map_vector_layout", "spike_vector_layout"]
 
 
 def spike_vector_layout(parameters: TileParameters) -> data.StructLayout:
-    """Payload between neuron array and spike encoder: the levels of one update row.
+    """Payload in front of the spike encoder: the levels of one update row of a pixel, behind the pooling.
 
-    ``row``, ``last`` (last vector of the frame), ``error`` (with ``last`` only) and ``levels[lane][step]``.
+    ``x``, ``row``, ``last`` (vector of this row of the map), ``frame`` (with ``last`` only: of the frame), ``error``
+    (with ``frame`` only) and ``levels[lane][step]``.
     """
     output = parameters.output
     return data.StructLayout(
         {
+            "x": range(output.width),
             "row": range(parameters.update_rows),
             "last": 1,
+            "frame": 1,
             "error": 1,
             "levels": data.ArrayLayout(
                 data.ArrayLayout(output.level_shape, output.steps), parameters.update_lanes
@@ -32,8 +37,13 @@ def spike_vector_layout(parameters: TileParameters) -> data.StructLayout:
     )
 
 
+def map_vector_layout(parameters: TileParameters) -> data.StructLayout:
+    """The same in front of the pooling, where there is any: behind the neuron array."""
+    return spike_vector_layout(replace(parameters, pooling=None))
+
+
 class SpikeEncoder(wiring.Component):
-    """Emit an event per neuron that spikes, and one ``FRAME_END`` per frame.
+    """Emit an event per neuron that spikes, and a token per row of the map.
 
     Parameters
     ----------
@@ -47,8 +57,8 @@ class SpikeEncoder(wiring.Component):
 
     A neuron whose levels are all 0 is not sent, except by a classifier, which sends every logit. The lowest
     update lane goes first; ``channel`` is ``channel_offset + row * update_lanes + lane``. Lanes of padding,
-    beyond ``channels``, are never sent. After the vector with ``last`` comes ``FRAME_END`` with its
-    ``error``.
+    beyond ``channels``, are never sent. After a vector with ``last`` comes ``ROW_END``, or with ``frame``
+    ``FRAME_END`` and its ``error``; ``y`` counts the tokens.
 
     Throughput: one event or token a cycle, no gap between vectors; a vector without any takes no cycle while
     another one is sent, else one. Latency: :attr:`LATENCY` cycles.
@@ -83,7 +93,10 @@ class SpikeEncoder(wiring.Component):
         # The vector at work: lanes still to be sent, and whether a token follows them.
         pending = Signal(lanes)
         token = Signal()
+        frame = Signal(reset_less=True)
         error = Signal(reset_less=True)
+        x = Signal(range(output.width), reset_less=True)
+        y = Signal(range(output.height))
         base = Signal(range(output.channels), reset_less=True)
         levels = Signal(data.ArrayLayout(len(vector.payload.levels[0].as_value()), lanes), reset_less=True)
 
@@ -101,7 +114,10 @@ class SpikeEncoder(wiring.Component):
             data.StructLayout(
                 {
                     "token": 1,
+                    "frame": 1,
                     "error": 1,
+                    "y": range(output.height),
+                    "x": range(output.width),
                     "base": base.shape(),
                     "lane": range(lanes),
                     "levels": len(levels[0]),
@@ -114,7 +130,10 @@ class SpikeEncoder(wiring.Component):
             m.d.sync += [
                 selected_valid.eq(any_left | token),
                 selected.token.eq(~any_left),
+                selected.frame.eq(frame),
                 selected.error.eq(error),
+                selected.y.eq(y),
+                selected.x.eq(x),
                 selected.base.eq(base),
                 selected.lane.eq(lane_index(first)),
                 selected.levels.eq(one_hot_mux(first, [levels[lane] for lane in range(lanes)])),
@@ -122,6 +141,8 @@ class SpikeEncoder(wiring.Component):
             ]
             with m.If(~any_left):
                 m.d.sync += token.eq(0)
+            with m.If(token & ~any_left):
+                m.d.sync += y.eq(Mux(frame, 0, y + 1))
 
         silent = Signal()
         free = Signal()
@@ -134,7 +155,9 @@ class SpikeEncoder(wiring.Component):
             m.d.sync += [
                 pending.eq(speaking & vector.valid.replicate(lanes)),
                 token.eq(vector.payload.last & vector.valid),
+                frame.eq(vector.payload.frame),
                 error.eq(vector.payload.error),
+                x.eq(vector.payload.x),
                 base.eq(parameters.channel_offset + vector.payload.row * lanes),
                 levels.eq(vector.payload.levels),
             ]
@@ -161,8 +184,16 @@ class SpikeEncoder(wiring.Component):
         with m.If(advance):
             m.d.sync += [
                 o.valid.eq(selected_valid),
-                o.payload.kind.eq(Mux(selected.token, EventKind.FRAME_END, EventKind.EVENT)),
-                o.payload.error.eq(selected.token & selected.error),
+                o.payload.kind.eq(
+                    Mux(
+                        selected.token,
+                        Mux(selected.frame, EventKind.FRAME_END, EventKind.ROW_END),
+                        EventKind.EVENT,
+                    )
+                ),
+                o.payload.error.eq(selected.token & selected.frame & selected.error),
+                o.payload.y.eq(selected.y),
+                o.payload.x.eq(selected.x),
                 o.payload.channel.eq(selected.base + selected.lane),
                 o.payload.levels.eq(selected.levels),
             ]

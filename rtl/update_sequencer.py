@@ -1,31 +1,39 @@
-"""Reads a closed bank and feeds its neurons to the neuron array, while the other bank integrates."""
+"""Reads closed rows of the map and feeds their neurons to the neuron array, while other rows integrate."""
 
 from __future__ import annotations
 
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect
 
-from lmht.rtl.address_generator import bank_layout
-from lmht.rtl.parameters import TileParameters
-from lmht.rtl.synapse_lanes import READ_CYCLES, accumulator_row_layout, accumulators_layout
+from lmht.rtl.pixel_walk import PixelWalk, closed_layout, touched_layout
+from lmht.rtl.row_fetch import RowFetch
+from lmht.rtl.synapse_lanes import accumulator_row_layout, accumulators_layout
+from lmht.rtl.tile_parameters import TileParameters
 
 __all__ = ["UpdateSequencer", "update_row_layout"]
 
 
 def update_row_layout(parameters: TileParameters) -> data.StructLayout:
-    """One update row: the accumulators of `update_lanes` neurons; ``last`` row of the frame, ``error`` of the frame."""
+    """One update row: the accumulators of `update_lanes` neurons of pixel ``x``.
+
+    ``last`` vector of this row of the map; with it ``frame``, the last row of the frame, and the frame's ``error``;
+    ``empty``: nothing to update, the row had no pixel to visit (with ``last`` only).
+    """
     return data.StructLayout(
         {
+            "x": range(parameters.width),
             "last": 1,
+            "frame": 1,
             "error": 1,
+            "empty": 1,
             "accumulators": data.ArrayLayout(accumulators_layout(parameters), parameters.update_lanes),
         }
     )
 
 
 class UpdateSequencer(wiring.Component):
-    """Turn closed banks into streams of update rows, in ascending order of neurons.
+    """Turn closed rows of the map into update rows, in ascending order of pixels and neurons.
 
     Parameters
     ----------
@@ -33,30 +41,45 @@ class UpdateSequencer(wiring.Component):
 
     Members
     -------
-    ``closed``, ``closed_valid`` : in, :data:`~lmht.rtl.address_generator.bank_layout`, when the bank may be read
-    ``freed`` : out, one bit a bank: all of it has been read
-    ``reading``, ``read_bank``, ``read_group``, ``read_enable``, ``read_data`` : the bank's read port
+    ``closed``, ``closed_valid`` : in, :func:`~lmht.rtl.pixel_walk.closed_layout`, when the bank may be read
+    ``touched`` : in, :func:`~lmht.rtl.pixel_walk.touched_layout`: a bit a pixel, or an accumulator row if
+        ``parameters.partial``; that of a bank stays as it is until the bank is freed
+    ``silent`` : in, pixels without events have no spikes; constant while frames run
+    ``freed`` : out, one bit a bank: what it held has been read
+    ``reading``, ``read_bank``, ``read_row``, ``read_enable``, ``read_data`` : the banks' read port
         (:class:`~lmht.rtl.synapse_lanes.SynapseLanes`)
-    ``o`` : out stream of :func:`update_row_layout`, ``update_rows`` a frame
+    ``o`` : out stream of :func:`update_row_layout`, ``update_rows`` a pixel
+    ``pulses`` : out, ``skipped`` pixels
 
-    Banks close in turn (0, 1, 0, …). While the rows of one accumulator row leave, the next one is fetched, so that
-    the stream runs at one update row a cycle if an accumulator row holds at least 4 of them. The bank is released when
-    its last accumulator row has been taken, before the last update rows leave.
+    With `skip_quiet`, and while ``silent``, pixels that no event has touched are passed over, and a row without any
+    other costs one word with ``empty``. Otherwise they are updated; what no event has touched counts as zeros. A
+    classifier always sends its pixel.
+
+    Throughput: one update row a cycle inside an accumulator row, and one accumulator row a cycle, but for 2 cycles from
+    one row of the map to the next. A bank is freed when its last accumulator row has been taken, before the
+    last update rows leave.
     """
+
+    PULSES = PixelWalk.PULSES
 
     def __init__(self, *, parameters: TileParameters):
         self.parameters = parameters
+        banks, width = parameters.banks, parameters.width
+        self._parts_touched = parameters.groups if parameters.partial else 1
         super().__init__(
             {
-                "closed": In(bank_layout),
+                "closed": In(closed_layout(banks)),
                 "closed_valid": In(1),
-                "freed": Out(2),
+                "touched": In(touched_layout(width=width, banks=banks, parts=self._parts_touched)),
+                "silent": In(1),
+                "freed": Out(banks),
                 "reading": Out(1),
-                "read_bank": Out(1),
-                "read_group": Out(range(parameters.groups)),
+                "read_bank": Out(range(banks)),
+                "read_row": Out(range(parameters.bank_rows)),
                 "read_enable": Out(1),
                 "read_data": In(accumulator_row_layout(parameters)),
                 "o": Out(stream.Signature(update_row_layout(parameters))),
+                "pulses": Out(self.PULSES),
             }
         )
 
@@ -65,59 +88,58 @@ class UpdateSequencer(wiring.Component):
         parameters = self.parameters
         slots = parameters.row_slots
 
-        # What is known of each bank from its closing to its release.
-        pending = Signal(2)
-        notes = Signal(data.ArrayLayout(bank_layout, 2), reset_less=True)
-        for bank in range(2):
-            with m.If(self.closed_valid & (self.closed.bank == bank)):
-                m.d.sync += [pending[bank].eq(1), notes[bank].eq(self.closed)]
-
-        # Fetch side: `age` counts the cycles since `read_group` was set, until the row is there.
-        bank = Signal()
-        age = Signal(range(READ_CYCLES + 1))
-        fetched = Signal()
-        take = Signal()  # the fetched row moves to the shift register
-        last_group = Signal()
-        m.d.comb += [
-            self.reading.eq(pending.bit_select(bank, 1)),
-            self.read_bank.eq(bank),
-            fetched.eq(age == READ_CYCLES),
-            self.read_enable.eq(~fetched),
-            last_group.eq(self.read_group == parameters.groups - 1),
-        ]
-        with m.If(self.reading & ~fetched):
-            m.d.sync += age.eq(age + 1)
-        with m.If(take):
-            m.d.sync += [age.eq(0), self.read_group.eq(self.read_group + 1)]
-            with m.If(last_group):
-                m.d.comb += self.freed.bit_select(bank, 1).eq(1)
-                m.d.sync += [self.read_group.eq(0), bank.eq(~bank), pending.bit_select(bank, 1).eq(0)]
-
-        # Shift side: slot 0 is on the output.
-        row = Signal(
-            data.ArrayLayout(self.o.payload["accumulators"].shape(), slots),
-            reset_less=True,
+        m.submodules.walk = walk = PixelWalk(
+            width=parameters.width,
+            banks=parameters.banks,
+            parts=self._parts_touched,
+            skips=parameters.skip_quiet and not parameters.neuron.is_classifier,
         )
+        m.submodules.fetch = fetch = RowFetch(
+            width=parameters.width,
+            banks=parameters.banks,
+            parts=parameters.groups,
+            partial=parameters.partial,
+        )
+        connect(m, walk.o, fetch.i)
+        m.d.comb += [
+            walk.closed.eq(self.closed),
+            walk.closed_valid.eq(self.closed_valid),
+            walk.touched.eq(self.touched),
+            walk.silent.eq(self.silent),
+            self.pulses.eq(walk.pulses),
+            self.freed.eq(walk.freed | fetch.freed),
+            self.reading.eq(fetch.reading),
+            self.read_bank.eq(fetch.read_bank),
+            self.read_row.eq(fetch.read_row),
+            self.read_enable.eq(fetch.read_enable),
+        ]
+
+        # An accumulator row is shifted out: slot 0 is on the output.
+        fetched = fetch.o.payload
+        row = Signal(data.ArrayLayout(self.o.payload["accumulators"].shape(), slots), reset_less=True)
+        tag = Signal(fetched.shape(), reset_less=True)
         left = Signal(range(slots + 1))  # slots still to leave
-        in_last_group = Signal()
-        error = Signal()
         final_slots = parameters.update_rows - (parameters.groups - 1) * slots
         m.d.comb += [
             self.o.valid.eq(left != 0),
             self.o.payload.accumulators.eq(row[0]),
-            self.o.payload.last.eq(in_last_group & (left == 1)),
-            self.o.payload.error.eq(error),
+            self.o.payload.x.eq(tag.x),
+            self.o.payload.last.eq(tag.last & (left == 1)),
+            self.o.payload.frame.eq(tag.frame),
+            self.o.payload.error.eq(tag.error),
+            self.o.payload.empty.eq(tag.empty),
+            fetch.o.ready.eq((left == 0) | ((left == 1) & self.o.ready)),
         ]
         with m.If(self.o.valid & self.o.ready):
             m.d.sync += left.eq(left - 1)
             for slot in range(slots - 1):
                 m.d.sync += row[slot].eq(row[slot + 1])
-        m.d.comb += take.eq(self.reading & fetched & ((left == 0) | ((left == 1) & self.o.ready)))
-        with m.If(take):
+        with m.If(fetch.o.valid & fetch.o.ready):
             m.d.sync += [
-                row.as_value().eq(Mux(notes[bank].empty, 0, self.read_data.as_value())),
-                left.eq(Mux(last_group, final_slots, slots)),
-                in_last_group.eq(last_group),
-                error.eq(notes[bank].error),
+                row.as_value().eq(Mux(fetched.untouched, 0, self.read_data.as_value())),
+                left.eq(Mux(fetched.last_part, final_slots, slots)),
+                tag.eq(fetched),
             ]
+            with m.If(fetched.empty):
+                m.d.sync += left.eq(1)
         return m
