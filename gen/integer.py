@@ -32,7 +32,8 @@ class IntegerLayer:
     Parameters
     ----------
     projections : tuple of IntegerProjection
-        Its inputs, one or two, the first with weights of 2 to 8 bits: ``A[u, n, y, x] = b[n] + sum_p 2^shift_p sum_j w_p[n, j] k_p[u, j]``.
+        Its inputs, one or two, the first with weights of 2 to 8 bits:
+        ``A[u, n, y, x] = b[n] + sum_p 2^shift_p sum_j w_p[n, j] k_p[u, j]``.
     bias : numpy.ndarray of int64, shape (N,)
         ``b[n]`` in accumulator units, added once per input step.
     multipliers : numpy.ndarray of int64, shape (T, T_in, N)

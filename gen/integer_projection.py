@@ -92,8 +92,9 @@ class IntegerProjection:
         for name, size in zip(("channels", "height", "width"), self.input_shape, strict=True):
             check_range(f"input_shape {name}", size, 1, 65536)
         if self.pooling is not None and 0 in self.pooled_shape:
+            _, height, width = self.input_shape
             raise ValueError(
-                f"pooling window must fit the {self.input_shape[1]} x {self.input_shape[2]} map, not be {self.pooling.size}"
+                f"pooling window must fit the {height} x {width} map, not be {self.pooling.size}"
             )
         limit = 2 ** (self.weight_bits - 1) - 1
         weights = check_array("weights", self.weights, (None, None, None, None), -limit, limit)

@@ -3,81 +3,211 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lmht.gen.choose_widths import choose_widths
 from lmht.gen.integer import PIXEL_MAX, IntegerLayer, IntegerNetwork
+from lmht.gen.integer_projection import IntegerProjection
 from lmht.gen.plan import PlanOptions, expected_events, plan
 from lmht.rtl.parameters import DesignParameters
+from lmht.rtl.projection import IMAGE, Pooling
 
-__all__ = ["random_design", "random_images", "random_layer", "random_network"]
+__all__ = [
+    "input_moments",
+    "random_design",
+    "random_images",
+    "random_layer",
+    "random_network",
+    "random_neurons",
+    "random_projection",
+]
+
+Shape = tuple[int, int, int]
+
+
+def random_projection(
+    rng: np.random.Generator,
+    *,
+    channels: int,
+    input_shape: Shape,
+    kernel: tuple[int, int] | None = None,
+    weight_bits: int = 4,
+    pooling: Pooling | None = None,
+    groups: int = 1,
+    source: int = IMAGE,
+    **others: Any,
+) -> IntegerProjection:
+    """Random weights, not all 0 for any output channel; `others` as :class:`IntegerProjection` takes them.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    channels : int
+        Output channels.
+    input_shape : tuple of int
+        Channels, height and width of the source's map, before pooling.
+    kernel : tuple of int or None
+        None for the whole map behind the pooling: fully connected.
+    """
+    inputs, *size = input_shape
+    if kernel is None:
+        kernel = (size[0], size[1]) if pooling is None else pooling.pooled(size[0], size[1])
+    limit = 2 ** (weight_bits - 1) - 1
+    weights = rng.integers(-limit, limit, (channels, inputs // groups, *kernel), endpoint=True)
+    weights[~weights.any(axis=(1, 2, 3)), 0, 0, 0] = limit
+    return IntegerProjection(
+        source=source,
+        input_shape=input_shape,
+        weights=weights,
+        weight_bits=weight_bits,
+        pooling=pooling,
+        groups=groups,
+        **others,
+    )
 
 
 def random_layer(
     rng: np.random.Generator,
     *,
-    inputs: int,
+    inputs: int | Shape,
     neurons: int,
     steps: int,
     levels: int | None,
-    input_steps: int = 1,
-    input_max_level: int = PIXEL_MAX,
-    weight_bits: int = 4,
     leak: bool = False,
+    quiet: bool = False,
+    uniform_mixing: bool = False,
+    fraction_bits: int = 8,
+    multiplier_bits: int = 12,
+    leak_bits: int = 8,
+    density: float = 0.3,
+    **projection: Any,
+) -> IntegerLayer:
+    """:func:`random_neurons` behind one :func:`random_projection`, to which further arguments go: by default a fully
+    connected layer.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    inputs : int or tuple of int
+        Number of inputs, or channels, height and width of the source's map.
+    neurons : int
+        Output channels.
+    """
+    input_shape = (inputs, 1, 1) if isinstance(inputs, int) else inputs
+    return random_neurons(
+        rng,
+        random_projection(rng, channels=neurons, input_shape=input_shape, **projection),
+        steps=steps,
+        levels=levels,
+        leak=leak,
+        quiet=quiet,
+        uniform_mixing=uniform_mixing,
+        fraction_bits=fraction_bits,
+        multiplier_bits=multiplier_bits,
+        leak_bits=leak_bits,
+        density=density,
+    )
+
+
+def random_neurons(
+    rng: np.random.Generator,
+    *projections: IntegerProjection,
+    steps: int,
+    levels: int | None,
+    leak: bool = False,
+    quiet: bool = False,
     uniform_mixing: bool = False,
     fraction_bits: int = 8,
     multiplier_bits: int = 12,
     leak_bits: int = 8,
     density: float = 0.3,
 ) -> IntegerLayer:
-    """A layer with random weights, biases, mixing and (with `leak`) leaks below and above 1.
+    """A layer of given projections with random biases, mixing and (with `leak`) leaks below and above 1.
 
     The gain is set so that the current of a step is of the order of θ for inputs of which the part `density` is not 0.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    *projections : IntegerProjection
+        One or two. The sign of an output channel's weights may change.
+    steps : int
+        ``T``.
+    levels : int or None
+        ``L``; None for a classifier.
+    quiet : bool
+        Whether all levels are 0 at pixels without input; otherwise the bias alone makes some neurons spike.
+    uniform_mixing : bool
+        Whether all ``G`` of a channel are the same, as of a network with a uniform Ω.
     """
-    limit = 2 ** (weight_bits - 1) - 1
-    weights = rng.integers(-limit, limit, (neurons, inputs), endpoint=True)
-    spread = math.sqrt(inputs * density * (limit * (limit + 1) / 3) * (input_max_level / 2) ** 2) + 1
-    bias = np.rint(rng.normal(0, spread / 2, neurons)).astype(np.int64)
+    channels, input_steps = len(projections[0].weights), projections[0].input_steps
+    moments = [input_moments(part, density) for part in projections]
+    spread = np.sqrt(sum(variance for _, variance in moments)) + 0.5
+    noise = rng.normal(0, spread / 2)
     if levels is None:
-        factors = rng.integers(1, 2**multiplier_bits, neurons)
-        multipliers = np.broadcast_to(factors, (1, input_steps, neurons)).copy()
+        factors = rng.integers(1, 2**multiplier_bits, channels)
         return IntegerLayer(
-            weights=weights,
-            bias=bias,
-            multipliers=multipliers,
+            projections=projections,
+            bias=np.rint(noise).astype(np.int64),
+            multipliers=np.broadcast_to(factors, (1, input_steps, channels)).copy(),
             shift=0,
             levels=None,
-            weight_bits=weight_bits,
             multiplier_bits=multiplier_bits,
-            input_max_level=input_max_level,
         )
+    if quiet:
+        # What never lifts a membrane must be lifted by the inputs.
+        projections = tuple(
+            replace(part, weights=part.weights * np.where(mean < 0, -1, 1)[:, None, None, None])
+            for part, (mean, _) in zip(projections, moments, strict=True)
+        )
+        bias = -np.abs(noise)
+    else:
+        bias = noise - sum(mean for mean, _ in moments)
     mixing = np.full((steps, input_steps), 1.0) if uniform_mixing else rng.uniform(0, 2, (steps, input_steps))
-    gain = 2**fraction_bits * levels / spread * rng.uniform(0.3, 2.0, neurons) / math.sqrt(input_steps)
+    gain = 2**fraction_bits * levels / spread * rng.uniform(0.3, 2.0, channels) / math.sqrt(input_steps)
     exact = mixing[:, :, None] * gain
     shift = max(0, min(63, math.floor(math.log2((2**multiplier_bits - 1) / exact.max()))))
-    multipliers = np.minimum(np.rint(exact * 2.0**shift), 2**multiplier_bits - 1).astype(np.int64)
     return IntegerLayer(
-        weights=weights,
-        bias=bias,
-        multipliers=multipliers,
+        projections=projections,
+        bias=np.rint(bias).astype(np.int64),
+        multipliers=np.minimum(np.rint(exact * 2.0**shift), 2**multiplier_bits - 1).astype(np.int64),
         shift=shift,
         levels=levels,
         fraction_bits=fraction_bits,
         leak=rng.integers(2 ** (leak_bits - 1), 3 * 2 ** (leak_bits - 1), steps) if leak else None,
         leak_bits=leak_bits,
-        initial_membrane=int(rng.integers(0, 2**fraction_bits)),
-        weight_bits=weight_bits,
+        # A leak above 1 would carry a start above 0 over θ.
+        initial_membrane=0 if quiet and leak else int(rng.integers(0, 2**fraction_bits)),
         multiplier_bits=multiplier_bits,
-        input_max_level=input_max_level,
     )
+
+
+def input_moments(
+    projection: IntegerProjection, density: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and variance, of shape (N,), of a projection's part of ``A``.
+
+    A level is not 0 with probability `density`, then from 1 to the largest alike, and levels are independent.
+    """
+    top, pooling = projection.input_max_level, projection.pooling
+    window = 1 if pooling is None else pooling.window
+    if pooling is not None and pooling.kind == "max":
+        density, window = 1 - (1 - density) ** window, 1
+    mean = density * (top + 1) / 2
+    variance = density * (top + 1) * (2 * top + 1) / 6 - mean**2
+    weights = projection.weights.astype(np.float64) * 2.0**projection.shift
+    return weights.sum(axis=(1, 2, 3)) * window * mean, (weights**2).sum(axis=(1, 2, 3)) * window * variance
 
 
 def random_network(
     rng: np.random.Generator,
     *,
-    input_shape: tuple[int, int, int] = (1, 8, 8),
+    input_shape: Shape = (1, 8, 8),
     widths: tuple[int, ...] = (24, 10),
     steps: int = 2,
     levels: int = 2,
@@ -88,36 +218,40 @@ def random_network(
     fraction_bits: int = 8,
     name: str = "random",
 ) -> IntegerNetwork:
-    """A network of :func:`random_layer`; the image is sent once, all other links carry `steps` levels."""
-    layers = []
-    inputs, input_steps, input_max_level = math.prod(input_shape), 1, PIXEL_MAX
+    """A sequence of fully connected layers; the image is sent once, all other links carry `steps` levels."""
+    layers: list[IntegerLayer] = []
     for index, neurons in enumerate(widths):
         last = index == len(widths) - 1
         layers.append(
             random_layer(
                 rng,
-                inputs=inputs,
+                source=index - 1,
+                inputs=layers[-1].shape if layers else input_shape,
                 neurons=neurons,
                 steps=1 if last else steps,
                 levels=None if last else levels,
-                input_steps=input_steps,
-                input_max_level=input_max_level,
+                input_steps=steps if layers else 1,
+                input_max_level=levels if layers else PIXEL_MAX,
                 weight_bits=weight_bits,
-                leak=leak,
+                leak=leak and not last,
                 uniform_mixing=uniform_mixing,
                 multiplier_bits=multiplier_bits,
                 fraction_bits=fraction_bits,
             )
         )
-        inputs, input_steps, input_max_level = neurons, steps, levels
     return IntegerNetwork(name=name, input_shape=input_shape, layers=tuple(layers))
 
 
 def random_design(
-    rng: np.random.Generator, *, plan_options: PlanOptions | None = None, name: str = "design", **network: Any
+    rng: np.random.Generator,
+    *,
+    plan_options: PlanOptions | None = None,
+    name: str = "design",
+    make: Callable[..., IntegerNetwork] = random_network,
+    **network: Any,
 ) -> tuple[IntegerNetwork, DesignParameters]:
-    """A :func:`random_network` and the hardware planned for it."""
-    integer = random_network(rng, **network)
+    """A random network, of :func:`random_network` or another function, and the hardware planned for it."""
+    integer = make(rng, **network)
     return integer, plan(
         integer,
         choose_widths(integer),
@@ -128,7 +262,7 @@ def random_design(
 
 
 def random_images(
-    rng: np.random.Generator, count: int, input_shape: tuple[int, int, int], density: float = 0.3
+    rng: np.random.Generator, count: int, input_shape: Shape, density: float = 0.3
 ) -> np.ndarray:
     """Images of uint8, shape (count, C, H, W), of which the part `density` is not 0; one is black, one has no zero."""
     images = rng.integers(1, PIXEL_MAX, (count, *input_shape), endpoint=True)
