@@ -7,15 +7,18 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
+import torch
 
 from lmht.gen.integer import PIXEL_MAX, IntegerLayer, IntegerNetwork
 from lmht.gen.integer_projection import IntegerProjection
 from lmht.rtl.projection import IMAGE, Pooling
-from lmht.sim.random_networks import Shape, input_moments, random_neurons, random_projection
+from lmht.sim.golden_layer import GoldenLayer
+from lmht.sim.random_networks import SAMPLES, Shape, random_images, random_neurons, random_projection
 
 __all__ = ["random_conv_network", "random_residual"]
 
 KERNELS = (1, 3, 5, 7)
+ATTEMPTS = 100
 LEAST_GAIN = 512
 """Of an identity in accumulator units: its relative error is at most 2^-10 (NUMERICS.md, "Projections")."""
 
@@ -82,12 +85,14 @@ def random_conv_network(
     residuals, pooling : bool
         Whether there may be any.
     """
-    steps = steps or int(rng.integers(1, max_steps, endpoint=True))
-    leak = bool(rng.integers(2)) if leak is None else leak
+    steps = _draw(rng, steps, 1, max_steps)
+    leak = bool(_draw(rng, leak, 0, 1))
     smallest = 1 if rng.random() < 0.1 else min(4, max_size)
     height, width = (int(size) for size in rng.integers(smallest, max_size, 2, endpoint=True))
-    input_shape = (int(rng.integers(1, min(3, max_channels), endpoint=True)), height, width)
+    input_shape = (_draw(rng, None, 1, min(3, max_channels)), height, width)
     layers: list[IntegerLayer] = []
+    images = torch.from_numpy(random_images(rng, SAMPLES, input_shape))
+    maps = {IMAGE: images.permute(0, 2, 3, 1).unsqueeze(0)}
     # The map of a source is pooled for all its consumers alike, as a tile that pools has to.
     poolings = [_random_pooling(rng, input_shape, ("sum",)) if pooling else None]
 
@@ -101,38 +106,92 @@ def random_conv_network(
             "pooling": poolings[index + 1],
         }
 
-    def bits() -> int:
-        return weight_bits or int(rng.integers(2, 8, endpoint=True))
-
     for index in range(int(rng.integers(*hidden_layers, endpoint=True))):
-        main = source(index - 1)
-        # The image may be a branch only beside links that are sent once, too.
-        branches = [source(other) for other in range(IMAGE, index - 1)]
-        branches = [branch for branch in branches if branch["input_steps"] == main["input_steps"]]
-        branch = None
-        if residuals and branches and rng.random() < 0.7:
-            branch = branches[rng.integers(len(branches))]
-        channels = _random_channels(rng, (branch or main)["input_shape"][0], max_channels)
-        residual = None if branch is None else _random_branch(rng, channels, branch)
-        first = _random_convolution(rng, channels, bits(), max_size, main, residual)
-        if first is None:
-            first, residual = _random_convolution(rng, channels, bits(), max_size, main, None), None
-        assert first is not None
-        layers.append(
-            random_neurons(
+        sources = [source(other) for other in range(IMAGE, index)]
+        for _ in range(ATTEMPTS):
+            projections = _random_projections(
                 rng,
-                *((first,) if residual is None else (_shifted_beside(first, residual), residual)),
-                steps=steps,
-                levels=levels or int(rng.integers(1, max_levels, endpoint=True)),
-                leak=leak,
-                quiet=bool(rng.integers(2)) if quiet is None else quiet,
+                sources,
+                channels=max_channels,
+                size=max_size,
+                weight_bits=_draw(rng, weight_bits, 2, 8),
+                residuals=residuals,
             )
-        )
-        poolings.append(_random_pooling(rng, layers[-1].shape, ("sum", "max")) if pooling else None)
-    classes = int(rng.integers(2, max_classes, endpoint=True))
-    classifier = random_projection(rng, channels=classes, weight_bits=bits(), **source(len(layers) - 1))
+            samples = [maps[projection.source] for projection in projections]
+            layer = random_neurons(
+                rng,
+                *projections,
+                samples=samples,
+                steps=steps,
+                levels=_draw(rng, levels, 1, max_levels),
+                leak=leak,
+                quiet=bool(_draw(rng, quiet, 0, 1)),
+            )
+            maps[index] = _run(layer, samples)
+            if _is_lively(maps[index], layer.levels):
+                break
+        else:
+            raise RuntimeError(f"no layer of {ATTEMPTS} on {layers[-1:]} is neither silent nor saturated")
+        layers.append(layer)
+        poolings.append(_random_pooling(rng, layer.shape, ("sum", "max")) if pooling else None)
+    classifier = random_projection(
+        rng,
+        channels=_draw(rng, None, 2, max_classes),
+        weight_bits=_draw(rng, weight_bits, 2, 8),
+        **source(len(layers) - 1),
+    )
     layers.append(random_neurons(rng, classifier, steps=1, levels=None))
     return IntegerNetwork(name=name, input_shape=input_shape, layers=tuple(layers))
+
+
+def _draw(rng: np.random.Generator, value: int | None, low: int, high: int) -> int:
+    """`value`, or a random integer from `low` to `high`."""
+    return int(rng.integers(low, high, endpoint=True)) if value is None else value
+
+
+def _run(layer: IntegerLayer, samples: list[torch.Tensor]) -> torch.Tensor:
+    """The levels that the layer sends, shape (T, images, H, W, C)."""
+    levels = GoldenLayer(0, layer).run(samples).levels
+    assert levels is not None
+    return levels.to(torch.uint8)
+
+
+def _is_lively(levels: torch.Tensor, largest: int | None) -> bool:
+    """Whether some, not all, neurons spike, and not nearly all with their largest level."""
+    active = levels.amax(dim=0).ne(0).double().mean()
+    return bool(0.08 <= active <= 0.95 and (levels == largest).double().mean() <= 0.85)
+
+
+def _random_projections(
+    rng: np.random.Generator,
+    sources: list[dict[str, Any]],
+    *,
+    channels: int,
+    size: int,
+    weight_bits: int,
+    residuals: bool,
+) -> tuple[IntegerProjection, ...]:
+    """A convolution over the last of the sources (as arguments of a projection) and maybe a branch from another one.
+
+    `channels` and `size` are the largest of the output map.
+    """
+    main = sources[-1]
+    # The image may be a branch only beside links that are sent once, too.
+    branches = [branch for branch in sources[:-1] if branch["input_steps"] == main["input_steps"]]
+    if residuals and branches and rng.random() < 0.7:
+        source = branches[rng.integers(len(branches))]
+        outputs = _random_channels(rng, source["input_shape"][0], channels)
+        branch = _random_branch(rng, outputs, source)
+        first = _random_convolution(rng, outputs, weight_bits, size, main, branch)
+        if first is not None:
+            return _shifted_beside(first, branch), branch
+    outputs = _random_channels(rng, main["input_shape"][0], channels)
+    first = _random_convolution(rng, outputs, weight_bits, size, main, None)
+    if first is None:
+        raise ValueError(
+            f"max_size must allow a convolution over a map of {main['input_shape']}, not be {size}"
+        )
+    return (first,)
 
 
 def _random_channels(rng: np.random.Generator, inputs: int, largest: int) -> int:
@@ -208,5 +267,7 @@ def _random_convolution(
 
 def _shifted_beside(first: IntegerProjection, residual: IntegerProjection) -> IntegerProjection:
     """`first` with the shift that makes it weigh about as much as `residual`."""
-    variances = [input_moments(projection, 0.3)[1].mean() for projection in (first, residual)]
-    return replace(first, shift=max(0, round(math.log2(variances[1] / variances[0]) / 2)))
+    norms = [
+        np.linalg.norm(projection.weights) * projection.pooled_max_level for projection in (first, residual)
+    ]
+    return replace(first, shift=max(0, round(math.log2(norms[1] / norms[0]))))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+import torch
 
 from lmht.gen.choose_widths import choose_widths
 from lmht.gen.integer import PIXEL_MAX, IntegerLayer, IntegerNetwork
@@ -16,9 +16,9 @@ from lmht.gen.integer_projection import IntegerProjection
 from lmht.gen.plan import PlanOptions, expected_events, plan
 from lmht.rtl.parameters import DesignParameters
 from lmht.rtl.projection import IMAGE, Pooling
+from lmht.sim.golden_projection import GoldenProjection
 
 __all__ = [
-    "input_moments",
     "random_design",
     "random_images",
     "random_layer",
@@ -28,6 +28,8 @@ __all__ = [
 ]
 
 Shape = tuple[int, int, int]
+SAMPLES = 24
+"""Images that a layer is adjusted to."""
 
 
 def random_projection(
@@ -119,6 +121,7 @@ def random_neurons(
     *projections: IntegerProjection,
     steps: int,
     levels: int | None,
+    samples: Sequence[torch.Tensor] | None = None,
     leak: bool = False,
     quiet: bool = False,
     uniform_mixing: bool = False,
@@ -129,7 +132,7 @@ def random_neurons(
 ) -> IntegerLayer:
     """A layer of given projections with random biases, mixing and (with `leak`) leaks below and above 1.
 
-    The gain is set so that the current of a step is of the order of θ for inputs of which the part `density` is not 0.
+    The gain is set so that the current of a step is of the order of θ for typical inputs.
 
     Parameters
     ----------
@@ -140,14 +143,31 @@ def random_neurons(
         ``T``.
     levels : int or None
         ``L``; None for a classifier.
+    samples : sequence of torch.Tensor, optional
+        Typical levels of every projection's source, uint8 of shape (T_in, images, H, W, C); by default independent of
+        each other, and of them the part `density` not 0.
     quiet : bool
         Whether all levels are 0 at pixels without input; otherwise the bias alone makes some neurons spike.
     uniform_mixing : bool
         Whether all ``G`` of a channel are the same, as of a network with a uniform Ω.
     """
+    if samples is None:
+        samples = [_random_levels(rng, projection, density) for projection in projections]
     channels, input_steps = len(projections[0].weights), projections[0].input_steps
-    moments = [input_moments(part, density) for part in projections]
-    spread = np.sqrt(sum(variance for _, variance in moments)) + 0.5
+    sums = [
+        GoldenProjection(projection).run(levels, torch.int64).numpy().reshape(-1, channels)
+        for projection, levels in zip(projections, samples, strict=True)
+    ]
+    if quiet:
+        # What the bias never lifts over θ must be lifted by the inputs.
+        signs = [np.where(part.mean(axis=0) < 0, -1, 1) for part in sums]
+        projections = tuple(
+            replace(projection, weights=projection.weights * sign[:, None, None, None])
+            for projection, sign in zip(projections, signs, strict=True)
+        )
+        sums = [part * sign for part, sign in zip(sums, signs, strict=True)]
+    total = np.sum(sums, axis=0)
+    spread = total.std(axis=0) + 0.5
     noise = rng.normal(0, spread / 2)
     if levels is None:
         factors = rng.integers(1, 2**multiplier_bits, channels)
@@ -159,17 +179,10 @@ def random_neurons(
             levels=None,
             multiplier_bits=multiplier_bits,
         )
-    if quiet:
-        # What never lifts a membrane must be lifted by the inputs.
-        projections = tuple(
-            replace(part, weights=part.weights * np.where(mean < 0, -1, 1)[:, None, None, None])
-            for part, (mean, _) in zip(projections, moments, strict=True)
-        )
-        bias = -np.abs(noise)
-    else:
-        bias = noise - sum(mean for mean, _ in moments)
-    mixing = np.full((steps, input_steps), 1.0) if uniform_mixing else rng.uniform(0, 2, (steps, input_steps))
-    gain = 2**fraction_bits * levels / spread * rng.uniform(0.3, 2.0, channels) / math.sqrt(input_steps)
+    bias = -np.abs(noise) if quiet else noise - total.mean(axis=0)
+    mixing = rng.uniform(0, 0 if uniform_mixing else 2, (steps, input_steps)) + uniform_mixing
+    mixing /= mixing.sum(axis=1, keepdims=True)
+    gain = 2**fraction_bits * levels / spread * rng.uniform(0.4, 1.6, channels)
     exact = mixing[:, :, None] * gain
     shift = max(0, min(63, math.floor(math.log2((2**multiplier_bits - 1) / exact.max()))))
     return IntegerLayer(
@@ -187,21 +200,11 @@ def random_neurons(
     )
 
 
-def input_moments(
-    projection: IntegerProjection, density: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and variance, of shape (N,), of a projection's part of ``A``.
-
-    A level is not 0 with probability `density`, then from 1 to the largest alike, and levels are independent.
-    """
-    top, pooling = projection.input_max_level, projection.pooling
-    window = 1 if pooling is None else pooling.window
-    if pooling is not None and pooling.kind == "max":
-        density, window = 1 - (1 - density) ** window, 1
-    mean = density * (top + 1) / 2
-    variance = density * (top + 1) * (2 * top + 1) / 6 - mean**2
-    weights = projection.weights.astype(np.float64) * 2.0**projection.shift
-    return weights.sum(axis=(1, 2, 3)) * window * mean, (weights**2).sum(axis=(1, 2, 3)) * window * variance
+def _random_levels(rng: np.random.Generator, projection: IntegerProjection, density: float) -> torch.Tensor:
+    channels, height, width = projection.input_shape
+    shape = (projection.input_steps, SAMPLES, height, width, channels)
+    levels = rng.integers(1, projection.input_max_level, shape, endpoint=True)
+    return torch.from_numpy(np.where(rng.random(shape) < density, levels, 0).astype(np.uint8))
 
 
 def random_network(
