@@ -1,4 +1,4 @@
-"""Cycles the frame encoder needs for an image, and where in them its events lie."""
+"""Cycles the frame encoder needs for the rows of an image, and where in them their events lie."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lmht.rtl.parameters import FrameParameters
 
 __all__ = ["EncoderWork", "expected_encoder_cycles", "measure_encoder"]
 
-IntArray = NDArray[np.int64]
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,17 +20,16 @@ class EncoderWork:
 
     Attributes
     ----------
-    cycles : numpy.ndarray of int64, shape (images,)
-        In all.
-    lead, tail : numpy.ndarray of int64, shape (images,)
-        Of them, those before the first event and after the last one: blank rows at the top and the bottom.
-        The first tile has nothing to do in them beyond what its input holds. An image without an event is all
-        lead.
+    cycles : numpy.ndarray of float64, shape (images, rows)
+        Of each row, its token included.
+    lead, tail : numpy.ndarray of float64, shape (images, rows)
+        Of them, those before the row's first event and after its last one. The first tile has nothing to do in them
+        beyond what its input holds. A row without an event is all lead.
     """
 
-    cycles: IntArray
-    lead: IntArray
-    tail: IntArray
+    cycles: Array
+    lead: Array
+    tail: Array
 
     def __len__(self) -> int:
         return len(self.cycles)
@@ -48,17 +47,22 @@ def measure_encoder(frame: FrameParameters, images: NDArray[np.uint8]) -> Encode
     tokens = np.array([ends_row for _, ends_row in segments], dtype=np.int64)
     sent = np.add.reduceat((flat != 0).astype(np.int64), starts, axis=1)
     taken = np.maximum(sent + tokens, 1)
-    # Cycle in which each segment begins; its events come first.
-    begin = np.cumsum(taken, axis=1) - taken
-    cycles = taken.sum(axis=1)
-    lead = np.where(sent > 0, begin, cycles[:, None]).min(axis=1)
-    last = np.where(sent > 0, begin + sent, 0).max(axis=1)
+
+    row_starts = np.flatnonzero(starts % (frame.width * frame.channels) == 0)
+    cycles = np.add.reduceat(taken, row_starts, axis=1)
+    segment_rows = np.cumsum(np.isin(np.arange(len(segments)), row_starts)) - 1
+    # Cycle of the row in which each segment begins; its events come first.
+    before = np.cumsum(cycles, axis=1) - cycles
+    begin = np.cumsum(taken, axis=1) - taken - before[:, segment_rows]
+    whole = cycles[:, segment_rows]
+    lead = np.minimum.reduceat(np.where(sent > 0, begin, whole), row_starts, axis=1)
+    last = np.maximum.reduceat(np.where(sent > 0, begin + sent, 0), row_starts, axis=1)
     tail = np.where(lead < cycles, cycles - last, 0)
-    return EncoderWork(cycles, lead, tail)
+    return EncoderWork(*(values.astype(np.float64) for values in (cycles, lead, tail)))
 
 
 def expected_encoder_cycles(frame: FrameParameters, events: float) -> float:
-    """Expected cycles if the events are spread evenly over the frame."""
+    """Expected cycles of a frame if the events are spread evenly over it."""
     zero = 1 - min(1.0, events / frame.frame_bytes)
     silent = sum(zero**length for length, ends_row in _segments(frame) if not ends_row)
     return events + frame.height + silent

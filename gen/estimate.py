@@ -1,54 +1,36 @@
-"""Cycles a design needs for given frames: every stage's work, and how stages wait for each other.
+"""Cycles a design needs for given frames: every part's work, row by row, and how parts wait for each other.
 
-A stage works on one frame at a time, frames follow each other, and all stages work at once. The recurrence is
-linear in the (max, +) algebra: a stage begins when it is free and its input is there, and ends when its work
-is done, its last input has come and its last output has been taken.
+Rows stream through all parts at once. The recurrence is linear in the (max, +) algebra: a part begins with a row when
+it is free and the row's first word is there, and ends when its work is done, the last word has come and
+its own last word has been taken. Rows are followed in the order of their times (:mod:`lmht.gen.row_times`), in which
+none comes before what it needs.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lmht.gen.encoder_work import EncoderWork
-from lmht.rtl.parameters import DesignParameters
+from lmht.gen.frame_work import FrameWork
+from lmht.gen.row_times import RowTimes, needed_row, taken_rows
+from lmht.rtl.parameters import Consumer, DesignParameters
+from lmht.rtl.projection import IMAGE
 from lmht.rtl.tile_parameters import TileParameters
 
-__all__ = ["Estimate", "estimate", "integration_cycles", "update_cycles"]
+__all__ = ["Estimate", "estimate"]
 
 TOKEN_CYCLES = 1
-# Reading an accumulator row out of its bank; its update hides it, unless it is shorter.
-FETCH_CYCLES = 3
-# Latencies between stages and words that fit in between. They move the result by a few cycles; the work
+# Latencies between parts and words that fit in between. They move the result by a few cycles; the work
 # itself is counted exactly.
 LINK_LATENCY_CYCLES = 4
 CLOSE_LATENCY_CYCLES = 8
 UPDATE_LATENCY_CYCLES = 16
 LINK_WORDS = 3
 UPDATE_VECTORS = 14
-
-
-def integration_cycles(events: float, groups: float) -> float:
-    """Cycles the synapse lanes need for a frame: every event once for each group, and the token."""
-    return events * groups + TOKEN_CYCLES
-
-
-def update_cycles(groups: int, slots: int, rows: int, phases: int) -> int:
-    """Cycles the update of a frame takes.
-
-    Parameters
-    ----------
-    groups, slots : int
-        Accumulator rows, and update rows in each.
-    rows : int
-        Update rows of the frame; the last accumulator row holds what is left.
-    phases : int
-        Cycles of an update row in the mixing multipliers.
-    """
-    full = max(slots * phases, FETCH_CYCLES)
-    return (groups - 1) * full + max((rows - (groups - 1) * slots) * phases, FETCH_CYCLES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,135 +70,248 @@ class Estimate:
         """Stage with the most work and its cycles per frame."""
         return max(self.stages.items(), key=lambda item: item[1])
 
+    def utilization(self, stage: str) -> float:
+        """Part of the steady state's cycles in which a stage works, 0 to 1."""
+        return self.stages[stage] / self.cycles_per_frame
+
+
+def estimate(design: DesignParameters, work: FrameWork) -> Estimate:
+    """Follow a sequence of frames through the design, one directly behind the other."""
+    course = _Course(design, work)
+    finish = [course.pass_frame(frame) for frame in range(len(work))]
+    return Estimate(np.array(finish), _average_work(design, work))
+
 
 @dataclass
-class _TileState:
-    """When a tile's parts became free: integration, the updates of the last two frames, and the encoder."""
-
-    integrated: float = 0.0
-    updated: tuple[float, float] = (0.0, 0.0)
-    encoded: float = 0.0
-
-    def hold(self, encoded: float) -> None:
-        """The encoder could not end before `encoded`, nor the update much earlier."""
-        self.encoded = max(self.encoded, encoded)
-        held = max(self.updated[1], self.encoded - UPDATE_LATENCY_CYCLES - UPDATE_VECTORS)
-        self.updated = (self.updated[0], held)
-
-
-def estimate(design: DesignParameters, encoder: EncoderWork, events: NDArray[np.integer]) -> Estimate:
-    """Follow a sequence of frames through the design, one directly behind the other.
-
-    Two banks of accumulators let a tile integrate frame f once the update of frame f-2 is done.
-
-    Parameters
-    ----------
-    design : DesignParameters
-    encoder : EncoderWork
-        Of every frame, from :func:`~lmht.gen.encoder_work.measure_encoder`.
-    events : numpy.ndarray, shape (frames, layers)
-        Events into each layer.
-
-    Raises
-    ------
-    ValueError
-        If the shapes do not fit the design.
-    """
-    if events.shape != (len(encoder), len(design.layers)) or len(encoder) == 0:
-        wanted = (max(1, len(encoder)), len(design.layers))
-        raise ValueError(f"events must have shape {wanted}, not {events.shape}")
-    pipeline = _Pipeline(design)
-    finish = [
-        pipeline.pass_frame(*work)
-        for work in zip(
-            encoder.cycles.tolist(),
-            encoder.lead.tolist(),
-            encoder.tail.tolist(),
-            events.tolist(),
-            strict=True,
-        )
-    ]
-    return Estimate(np.array(finish), _average_work(design, encoder, events))
-
-
-@dataclass(frozen=True)
 class _Flow:
-    """When the words of one frame come over a link: the first event, the last one, and the token."""
+    """When the words of one row come over a link: the first event, the last one, and the token."""
 
     first: float
     last: float
     token: float
 
 
-class _Pipeline:
-    """The state of a design between two frames."""
+@dataclass
+class _Port:
+    """An input of a tile: when each row's last word is integrated, and when words were taken in the past.
 
-    def __init__(self, design: DesignParameters) -> None:
-        self._design = design
-        self._tiles = {tile.name: _TileState() for tile in design.tiles}
+    ``taken`` holds, for rows that the source may still have to wait for, the words that had come before, and when the
+    first and the last of the row were taken.
+    """
+
+    capacity: int
+    ended: dict[int, float] = field(default_factory=dict)
+    free: float = 0.0
+    count: float = 0.0
+    taken: deque[tuple[float, float, float, float]] = field(default_factory=deque)
+
+    def take(self, words: float, begin: float, end: float) -> None:
+        self.taken.append((self.count, self.count + words, begin, end))
+        self.count += words
+
+    def has_taken(self, word: float) -> float:
+        """When the port has taken so many words in all; 0 if that is not known to have been a wait."""
+        while len(self.taken) > 1 and self.taken[0][1] < word:
+            self.taken.popleft()
+        for first, last, begin, end in self.taken:
+            if first < word <= last:
+                return begin + (end - begin) * (word - first) / (last - first)
+        return 0.0
+
+
+@dataclass
+class _TileState:
+    """When a tile's parts became free."""
+
+    ports: tuple[_Port, ...]
+    banks: deque[float]  # of the first open row and those behind it
+    closed: int = 0  # rows of this frame
+    integrated: float = 0.0
+    updated: float = 0.0
+    encoded: float = 0.0
+    # When the vectors of the row that was updated last begin and end to leave the neurons.
+    vectors: tuple[float, float] = (0.0, 0.0)
+    # When the last two rows behind the pooling had been sent: it holds two.
+    pooled: tuple[float, float] = (0.0, 0.0)
+
+    def hold(self, encoded: float) -> None:
+        """The encoder could not end before `encoded`, nor the update much earlier."""
+        self.encoded = max(self.encoded, encoded)
+        self.updated = max(self.updated, self.encoded - UPDATE_LATENCY_CYCLES - UPDATE_VECTORS)
+
+
+class _Course:
+    """The state of a design while frames pass."""
+
+    def __init__(self, design: DesignParameters, work: FrameWork) -> None:
+        self._design, self._work = design, work
+        self._tiles = {
+            tile.name: _TileState(
+                tuple(_Port(LINK_WORDS + projection.fifo) for projection in tile.projections),
+                deque([0.0] * tile.banks),
+            )
+            for tile in design.tiles
+        }
+        self._sent = [0.0] * (len(design.layers) + 1)
         self._encoder_free = self._readout_free = 0.0
+        self._flows: dict[tuple[int, int], _Flow] = {}
+        self._steps = self._order()
+        # Last row of the map that each row of a link reaches.
+        self._reached = {
+            (layer, number): [
+                min(max((row // p.pool[0] + p.padding[0]) // p.stride[0], 0), tiles[0].height - 1)
+                for row in range(p.input.height)
+            ]
+            for layer, tiles in enumerate(design.layers)
+            for number, p in enumerate(tiles[0].projections)
+        }
 
-    def pass_frame(self, cycles: int, lead: int, tail: int, events: list[int]) -> float:
+    def _order(self) -> list[tuple[Callable[..., None], tuple[object, ...]]]:
+        """The steps of a frame: rows come over links, are taken, and close."""
+        layers = [tiles[0] for tiles in self._design.layers]
+        times = RowTimes(layers)
+        steps: list[tuple[tuple[float, float], Callable[..., None], tuple[object, ...]]] = [
+            ((row, -1), self._emit_image, (row,)) for row in range(self._design.frame.height)
+        ]
+        for layer, tile in enumerate(layers):
+            for row in range(tile.height):
+                steps.append(((times.own(layer, row), layer - 0.5), self._close, (layer, row)))
+            for row in range(tile.output.height):
+                steps.append(((times.link(layer, row), layer), self._emit, (layer, row)))
+            for number, projection in enumerate(tile.projections):
+                bases = [taken_rows(tile, projection, base) for base in range(tile.height)]
+                for row in range(projection.input.height):
+                    base = next(base for base, taken in enumerate(bases) if taken > row)
+                    opened = times.own(layer, base - 1) if base else -1
+                    came = times.link(projection.source, row)
+                    place = (came, layer - 0.6) if came > opened else (opened, layer - 0.4)
+                    steps.append((place, self._take, (layer, number, row)))
+        steps.sort(key=lambda step: step[0])
+        return [step[1:] for step in steps]
+
+    def pass_frame(self, frame: int) -> float:
         """Send one frame through all stages; the cycle in which its result leaves."""
-        # The classifier sends every logit.
-        sent = [*events[1:], self._design.classes]
-        flow = _Flow(
-            self._encoder_free + lead, self._encoder_free + cycles - tail, self._encoder_free + cycles
-        )
-        for index, layer in enumerate(self._design.layers):
-            accepted = max(self._integrate(tile, flow, events[index]) for tile in layer)
-            # The source is held up until its last event has been taken.
-            if index == 0:
-                flow = replace(flow, token=max(flow.token, accepted + tail))
-                self._encoder_free = flow.token
-            else:
-                for sender in self._design.layers[index - 1]:
-                    self._tiles[sender.name].hold(accepted)
-            flows = [self._update(tile, flow, sent[index]) for tile in layer]
-            first = min(part.first for part in flows)
-            # One word a cycle where slices merge again.
-            last = max(*(part.last for part in flows), first + sent[index])
-            flow = _Flow(first, last, last)
-        self._readout_free = max(flow.token, flow.first + sent[-1], self._readout_free + sent[-1])
+        self._flows.clear()
+        for state in self._tiles.values():
+            for port in state.ports:
+                port.ended.clear()
+        for act, arguments in self._steps:
+            act(frame, *arguments)
+        classes = self._design.classes
+        flow = self._flows[len(self._design.layers) - 1, 0]
+        self._readout_free = max(flow.token, flow.first + classes, self._readout_free + classes)
         return self._readout_free + LINK_LATENCY_CYCLES
 
-    def _integrate(self, tile: TileParameters, flow: _Flow, count: int) -> float:
-        """Integrate the events; the cycle in which the source is rid of the last one."""
-        state = self._tiles[tile.name]
-        begin = max(flow.first + LINK_LATENCY_CYCLES, state.integrated, state.updated[0])
-        state.integrated = max(begin + count * tile.groups, flow.last + LINK_LATENCY_CYCLES + tile.groups)
-        return state.integrated - LINK_LATENCY_CYCLES - LINK_WORDS * tile.groups
+    def _emit_image(self, frame: int, row: int) -> None:
+        encoder = self._work.encoder
+        begin = max(self._encoder_free, self._room(IMAGE))
+        token = begin + encoder.cycles[frame, row]
+        flow = _Flow(begin + encoder.lead[frame, row], token - encoder.tail[frame, row], token)
+        self._flows[IMAGE, row] = flow
+        self._encoder_free = flow.token
+        self._sent[0] += self._work.events[0][frame, row] + TOKEN_CYCLES
 
-    def _update(self, tile: TileParameters, flow: _Flow, sent: int) -> _Flow:
-        """Close the frame, update the neurons and send their spikes."""
-        state = self._tiles[tile.name]
-        state.integrated = max(state.integrated, flow.token + LINK_LATENCY_CYCLES) + TOKEN_CYCLES
-        begin = max(state.integrated + CLOSE_LATENCY_CYCLES, state.updated[1])
-        end = begin + _update_cycles(tile)
-        state.updated = (state.updated[1], end)
-        share = sent * tile.channels / tile.layer_channels
-        first = max(begin + UPDATE_LATENCY_CYCLES, state.encoded)
-        last = max(first + share + TOKEN_CYCLES, end + UPDATE_LATENCY_CYCLES)
-        state.hold(last)
-        return _Flow(first, last, last)
+    def _room(self, source: int) -> float:
+        """When all ports that a source feeds have room for its next word."""
+        sent = self._sent[source + 1]
+        return max(
+            (
+                port.has_taken(sent + 1 - port.capacity)
+                for port in (self._port(consumer) for consumer in self._design.consumers(source))
+            ),
+            default=0.0,
+        )
+
+    def _port(self, consumer: Consumer) -> _Port:
+        return self._tiles[consumer.tile.name].ports[consumer.projection]
+
+    def _take(self, frame: int, layer: int, number: int, row: int) -> None:
+        """The tiles of a layer integrate a row."""
+        for tile in self._design.layers[layer]:
+            self._integrate(tile, frame, number, row)
+
+    def _integrate(self, tile: TileParameters, frame: int, number: int, row: int) -> None:
+        state, source = self._tiles[tile.name], tile.projections[number].source
+        port, flow = state.ports[number], self._flows[source, row]
+        events = self._work.events[source + 1][frame, row]
+        cycles = self._work.tiles[tile.name].integration[number][frame, row]
+        begin = end = max(flow.first + LINK_LATENCY_CYCLES, port.free)
+        if cycles:
+            bank = self._reached[tile.layer, number][row] - state.closed
+            begin = max(begin, state.integrated, state.banks[bank])
+            state.integrated = begin + cycles
+            end = max(begin + cycles, flow.last + LINK_LATENCY_CYCLES + cycles / events)
+        port.free = end
+        port.ended[row] = max(end, flow.token + LINK_LATENCY_CYCLES)
+        port.take(events + TOKEN_CYCLES, begin - LINK_LATENCY_CYCLES, end - LINK_LATENCY_CYCLES)
+        if port.count == self._sent[source + 1]:
+            self._hold(source, frame, row, port.has_taken(port.count - port.capacity))
+
+    def _hold(self, source: int, frame: int, row: int, taken: float) -> None:
+        """A source cannot send the last word of a row before a port has room for it."""
+        flow = self._flows[source, row]
+        if source == IMAGE:
+            flow.token = max(flow.token, taken + self._work.encoder.tail[frame, row])
+            self._encoder_free = flow.token
+            return
+        flow.token = max(flow.token, taken)
+        for sender in self._design.layers[source]:
+            self._tiles[sender.name].hold(taken)
+
+    def _close(self, frame: int, layer: int, row: int) -> None:
+        """A row of the map closes and is updated."""
+        for tile in self._design.layers[layer]:
+            state = self._tiles[tile.name]
+            ended = max(
+                port.ended[min(needed_row(tile, projection, row), projection.input.height - 1)]
+                for port, projection in zip(state.ports, tile.projections, strict=True)
+            )
+            state.integrated = max(state.integrated, ended) + TOKEN_CYCLES
+            begin = max(ended + TOKEN_CYCLES + CLOSE_LATENCY_CYCLES, state.updated)
+            if tile.pooling is not None and row % tile.pooling.size[0] == 0:
+                begin = max(begin, state.pooled[0] - UPDATE_LATENCY_CYCLES)
+            end = begin + max(1.0, self._work.tiles[tile.name].update[frame, row])
+            state.updated = end
+            state.vectors = (begin + UPDATE_LATENCY_CYCLES, end + UPDATE_LATENCY_CYCLES)
+            state.banks.popleft()
+            state.banks.append(end)
+            state.closed = row + 1 if row + 1 < tile.height else 0
+
+    def _emit(self, frame: int, layer: int, row: int) -> None:
+        """A layer sends a row."""
+        tiles = self._design.layers[layer]
+        room = self._room(layer)
+        flow, total = _Flow(np.inf, 0.0, 0.0), 0.0
+        for tile in tiles:
+            state = self._tiles[tile.name]
+            begin, end = state.vectors
+            if tile.pooling is not None:
+                begin = end  # the window's last row completes all of its pixels
+            sent = self._work.tiles[tile.name].sent[frame, row]
+            first = max(begin, state.encoded, room)
+            last = max(first + sent + TOKEN_CYCLES, end)
+            state.hold(last)
+            if tile.pooling is not None:
+                state.pooled = (state.pooled[1], last)
+            flow = _Flow(min(flow.first, first), max(flow.last, last), 0.0)
+            total += sent
+        # One word a cycle where slices merge again.
+        flow.last = flow.token = max(flow.last, flow.first + total)
+        self._flows[layer, row] = flow
+        self._sent[layer + 1] += total + TOKEN_CYCLES
 
 
-def _update_cycles(tile: TileParameters) -> int:
-    return update_cycles(tile.groups, tile.row_slots, tile.update_rows, tile.mix_phases)
+def _average_work(design: DesignParameters, work: FrameWork) -> dict[str, float]:
+    """Cycles of work per frame by stage."""
 
+    def mean(values: NDArray[np.float64]) -> float:
+        return float(values.sum(axis=1).mean())
 
-def _average_work(
-    design: DesignParameters, encoder: EncoderWork, events: NDArray[np.integer]
-) -> dict[str, float]:
-    means = [float(value) for value in events.mean(axis=0)]
-    work = {"frame_encoder": float(encoder.cycles.mean())}
-    for index, layer in enumerate(design.layers):
-        for tile in layer:
-            work[tile.name] = integration_cycles(means[index], tile.groups)
-            work[f"{tile.name}_update"] = float(_update_cycles(tile))
-            if index + 1 < len(design.layers):
-                work[f"{tile.name}_encoder"] = means[index + 1] * tile.channels / tile.layer_channels + 1
-            else:
-                work[f"{tile.name}_encoder"] = float(tile.channels + 1)
-    work["readout"] = float(design.classes + 1)
-    return work
+    stages = {"frame_encoder": mean(work.encoder.cycles)}
+    for tile in design.tiles:
+        rows = work.tiles[tile.name]
+        stages[tile.name] = sum(map(mean, rows.integration)) + tile.height * TOKEN_CYCLES
+        stages[f"{tile.name}_update"] = mean(rows.update)
+        stages[f"{tile.name}_encoder"] = mean(rows.sent) + tile.output.height * TOKEN_CYCLES
+    stages["readout"] = float(design.classes + 1)
+    return stages

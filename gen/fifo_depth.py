@@ -5,10 +5,7 @@ layer with two inputs takes events only of rows whose outputs all lie in its win
 runs ahead of the long one, its port stops, with it the source, and the long branch never gets the rows that would
 move the window on.
 
-**Time.** Give every row of every map a time: row ``r`` of the image has time ``r``; row ``r`` of a layer has the time
-of the last source row that it needs, over all its inputs: ``r S - P + K - 1``, in pooled rows where the source is
-pooled. Rows beyond the lower edge get their time by the same formula, as if maps went on; the last row of a map
-closes at ``FRAME_END`` and so needs the last row of its sources too. Then no row needs a row of later time.
+**Time.** Every row of every map has a time, by which no row needs a later one (:mod:`lmht.gen.row_times`).
 
 **Claim.** Nothing can lock if the FIFO of every input holds all words of those rows of its source that the window of
 the layer does not take while its first open row is ``b``, and whose time is not later than that of row ``b``; for
@@ -38,7 +35,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lmht.rtl.projection import IMAGE, ProjectionParameters
+from lmht.gen.row_times import RowTimes, taken_rows
+from lmht.rtl.projection import IMAGE
 from lmht.rtl.tile_parameters import TileParameters
 
 __all__ = ["ROWS_PER_LAYER", "fifo_depths", "safe_rows"]
@@ -70,12 +68,12 @@ def fifo_depths(layers: Sequence[TileParameters]) -> list[tuple[int, ...]]:
 
 def safe_rows(layers: Sequence[TileParameters], layer: int, projection: int) -> int:
     """Rows of its source that the FIFO of an input must hold, as claimed above: the largest excess over all ``b``."""
-    tile = layers[layer]
+    times, tile = RowTimes(layers), layers[layer]
     input_ = tile.projections[projection]
     return max(
         sum(
-            _link_time(layers, input_.source, row) <= _time(layers, layer, base)
-            for row in range(_taken_rows(tile, input_, base), input_.input.height)
+            times.link(input_.source, row) <= times.own(layer, base)
+            for row in range(taken_rows(tile, input_, base), input_.input.height)
         )
         for base in range(tile.height)
     )
@@ -88,35 +86,3 @@ def _ranks(layers: Sequence[TileParameters]) -> list[int]:
         sources = (projection.source for projection in tile.projections)
         ranks.append(1 + max(0 if source == IMAGE else ranks[source] for source in sources))
     return ranks
-
-
-def _taken_rows(tile: TileParameters, projection: ProjectionParameters, base: int) -> int:
-    """Rows on the link whose outputs all lie in the window while output row `base` is the first open one."""
-    beyond = base + tile.banks - 1
-    if beyond >= tile.height:
-        return projection.input.height
-    return (beyond * projection.stride[0] - projection.padding[0]) * projection.pool[0]
-
-
-def _time(layers: Sequence[TileParameters], layer: int, row: int) -> int:
-    """Time of a row of a layer's own map, before its pooling."""
-    tile = layers[layer]
-    times = []
-    for projection in tile.projections:
-        needed = row * projection.stride[0] - projection.padding[0] + projection.kernel[0]
-        needed = needed * projection.pool[0] - 1
-        if row >= tile.height - 1:
-            needed = max(needed, projection.input.height - 1)
-        times.append(_link_time(layers, projection.source, needed))
-    return max(times)
-
-
-def _link_time(layers: Sequence[TileParameters], source: int, row: int) -> int:
-    """Time of a row on the link behind a source."""
-    if source == IMAGE:
-        return row
-    tile = layers[source]
-    last = (row + 1) * (tile.pooling.size[0] if tile.pooling is not None else 1) - 1
-    if row >= tile.output.height - 1:
-        last = max(last, tile.height - 1)
-    return _time(layers, source, last)

@@ -10,7 +10,7 @@ from lmht.gen.encoder_work import expected_encoder_cycles
 from lmht.gen.fifo_depth import fifo_depths
 from lmht.gen.integer import IntegerNetwork
 from lmht.gen.integer_projection import IntegerProjection
-from lmht.gen.work import TileWork, expected_work, pooled_events
+from lmht.gen.work import TileWork, expected_work, link_events
 from lmht.rtl.checks import check_range
 from lmht.rtl.events import EventLayout
 from lmht.rtl.neuron_parameters import NeuronParameters
@@ -23,7 +23,6 @@ __all__ = [
     "DEFAULT_SPIKE_DENSITY",
     "PlanOptions",
     "expected_events",
-    "link_events",
     "plan",
 ]
 
@@ -75,29 +74,6 @@ def expected_events(
     others = DEFAULT_SPIKE_DENSITY if spikes is None else spikes
     counts = [network.inputs * float(first)]
     return counts + [layer.neurons * float(others) for layer in network.layers[:-1]]
-
-
-def link_events(tiles: Sequence[TileParameters], events: Sequence[float]) -> list[float]:
-    """Events on every link: behind the image, then behind every layer's own pooling.
-
-    Parameters
-    ----------
-    tiles : sequence of TileParameters
-        One of each layer.
-    events : sequence of float
-        As :func:`expected_events` gives them.
-    """
-    counts = [events[0]]
-    for tile, count in zip(tiles[:-1], events[1:], strict=True):
-        pooling = tile.pooling
-        if pooling is None:
-            counts.append(count)
-        else:
-            height, width = pooling.pooled(tile.height, tile.width)
-            used = height * width * pooling.window * tile.layer_channels
-            part = used / (tile.height * tile.width * tile.layer_channels)
-            counts.append(pooled_events(count * part, used, pooling.window))
-    return counts
 
 
 def plan(

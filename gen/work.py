@@ -6,6 +6,7 @@ lanes that its channel is connected to. The three factors belong to its row, its
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -16,17 +17,12 @@ from lmht.rtl.projection import ProjectionParameters
 from lmht.rtl.tile_parameters import TileParameters
 
 __all__ = [
-    "FETCH_CYCLES",
     "TileWork",
     "channel_spans",
     "expected_work",
-    "pixel_update_cycles",
-    "pooled_events",
+    "link_events",
     "reached_outputs",
 ]
-
-FETCH_CYCLES = 3
-"""Reading an accumulator row out of its bank takes so long; the update of a long row hides it."""
 
 IntArray = NDArray[np.int64]
 
@@ -56,17 +52,27 @@ def channel_spans(tile: TileParameters, projection: int) -> IntArray:
     return np.array([tile.spans(projection, channel) for channel in channels], dtype=np.int64)
 
 
-def pixel_update_cycles(tile: TileParameters) -> int:
-    """Cycles the update of a pixel takes; the fetch of an accumulator row shows where its update is shorter."""
-    full = max(tile.row_slots * tile.mix_phases, FETCH_CYCLES)
-    rest = tile.update_rows - (tile.groups - 1) * tile.row_slots
-    return (tile.groups - 1) * full + max(rest * tile.mix_phases, FETCH_CYCLES)
+def link_events(tiles: Sequence[TileParameters], events: Sequence[float]) -> list[float]:
+    """Events on every link: behind the image, then behind every layer's own pooling.
 
-
-def pooled_events(events: float, neurons: int, window: int) -> float:
-    """Events behind a pooling over `window` pixels, if those in front are spread evenly over `neurons`."""
-    silent = 1 - min(1.0, events / neurons)
-    return neurons / window * (1 - silent**window)
+    Parameters
+    ----------
+    tiles : sequence of TileParameters
+        One of each layer.
+    events : sequence of float
+        Before pooling, as :func:`~lmht.gen.plan.expected_events` gives them.
+    """
+    counts = [events[0]]
+    for tile, count in zip(tiles[:-1], events[1:], strict=True):
+        pooling = tile.pooling
+        if pooling is None:
+            counts.append(count)
+        else:
+            height, width = pooling.pooled(tile.height, tile.width)
+            used = height * width * pooling.window * tile.layer_channels
+            part = used / (tile.height * tile.width * tile.layer_channels)
+            counts.append(_pooled_events(count * part, used, pooling.window))
+    return counts
 
 
 @dataclass(frozen=True)
@@ -75,39 +81,42 @@ class TileWork:
 
     Attributes
     ----------
-    integration : float
-        Of the synapse lanes: events x outputs x groups, and a cycle for every output row that closes.
+    projections : tuple of float
+        Of the synapse lanes for the events of each projection: events x outputs x groups.
+    closing : float
+        Of the synapse lanes for the rows that close, one cycle each.
     update : float
         Of the neuron array: pixels that are updated.
     """
 
-    integration: float
+    projections: tuple[float, ...]
+    closing: float
     update: float
 
     @property
-    def slowest(self) -> float:
-        return max(self.integration, self.update)
+    def integration(self) -> float:
+        return sum(self.projections) + self.closing
 
 
-def expected_work(tile: TileParameters, events: tuple[float, ...]) -> TileWork:
-    """Work for events spread evenly over the map.
-
-    Parameters
-    ----------
-    tile : TileParameters
-    events : tuple of float
-        Events on the link of each projection.
-    """
-    integration = float(tile.height)
+def expected_work(tile: TileParameters, events: Sequence[float]) -> TileWork:
+    """Work for events spread evenly over the map; `events` are those on the link of each projection."""
+    integration = []
     untouched = 1.0
     for number, (projection, count) in enumerate(zip(tile.projections, events, strict=True)):
         rows, columns = (reached_outputs(projection, axis) for axis in (0, 1))
-        spans = channel_spans(tile, number)
         if tile.tap_unroll:
             rows, columns = np.minimum(rows, 1), np.minimum(columns, 1)
-        integration += count * float(rows.mean() * columns.mean() * spans.mean())
+        spans = channel_spans(tile, number)
+        integration.append(count * float(rows.mean() * columns.mean() * spans.mean()))
         density = min(1.0, count / projection.input.positions)
         inputs = projection.taps * projection.pool[0] * projection.pool[1] * projection.input.channels
-        untouched *= (1 - density) ** inputs
+        untouched *= (1 - density) ** (inputs / projection.channel_groups)
     updated = 1 - untouched if tile.skip_quiet and not tile.neuron.is_classifier else 1.0
-    return TileWork(integration, tile.height * tile.width * updated * pixel_update_cycles(tile))
+    update = tile.height * tile.width * updated * tile.update_cycles
+    return TileWork(tuple(integration), tile.height, update)
+
+
+def _pooled_events(events: float, neurons: int, window: int) -> float:
+    """Events behind a pooling over `window` pixels, if those in front are spread evenly over `neurons`."""
+    silent = 1 - min(1.0, events / neurons)
+    return neurons / window * (1 - silent**window)
