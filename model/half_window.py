@@ -20,8 +20,7 @@ def forward_half(
     A share is small enough for its float32 copy to stay in a cache: a whole one would cost more time than the neurons.
     """
     library = native.library()
-    # Threads of their own do not know that autograd is not to record this.
-    currents = currents.detach()
+    currents = currents.detach()  # threads of their own do not know that autograd is not to record this
 
     def run(_: int, start: int, stop: int) -> None:
         mixed = _mix(work, currents[:, start:stop].float())
@@ -47,6 +46,7 @@ def backward_half(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """``dI`` into ``found``; the sums for Ω and λ in float64, of the shares and then of all."""
     library = native.library()
+    upstream, currents = upstream.detach(), None if currents is None else currents.detach()
     omega = None if work.omega is None else work.omega.contiguous()
     shares = native.share_count(work.neurons)
     sum_omega = torch.zeros((shares, work.steps, work.steps), dtype=torch.float64)

@@ -4,8 +4,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
-from lmht.model import QuantLinear, quantize_symmetric
+from lmht.model import QuantConv2d, QuantLinear, quantize_module, quantize_symmetric
 
 bit_widths = st.integers(2, 8)
 finite = st.floats(-1e6, 1e6, width=32)
@@ -101,3 +102,95 @@ def test_init_wrong_argument(arguments, error, message):
     with pytest.raises(error) as caught:
         QuantLinear(**({"in_features": 4, "out_features": 2} | arguments))
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"stride": 2, "padding": 1},
+        {"groups": 2, "bias": True},
+        {"dilation": 2, "padding": "same"},
+        {"padding": 1, "padding_mode": "circular"},
+    ],
+)
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_convolution_with_integer_weight(options, bits):
+    torch.manual_seed(0)
+    layer = QuantConv2d(4, 6, 3, weight_bits=bits, **options)
+    q, scale = layer.integer_weight()
+    assert q.dtype == torch.int64
+    assert q.shape == layer.weight.shape
+    assert q.abs().amax(dim=(1, 2, 3)).tolist() == [2 ** (bits - 1) - 1] * 6
+    plain = nn.Conv2d(4, 6, 3, **({"bias": False} | options))
+    plain.load_state_dict(layer.state_dict() | {"weight": q * scale[:, None, None, None]})
+    value = torch.randn(2, 4, 8, 8)
+    assert torch.equal(layer(value), plain(value))
+    assert not torch.equal(layer.weight, plain.weight)
+
+
+def test_gradient_of_a_convolution_passes_straight_through():
+    layer, value = QuantConv2d(2, 3, 3, weight_bits=2), torch.randn(4, 2, 5, 5)
+    layer(value).sum().backward()
+    plain = nn.Conv2d(2, 3, 3, bias=False)
+    plain(value).sum().backward()
+    torch.testing.assert_close(layer.weight.grad, plain.weight.grad)
+
+
+def test_convolution_without_bits_or_with_wrong_ones():
+    layer = QuantConv2d(2, 3, 3, weight_bits=None)
+    assert layer.effective_weight() is layer.weight
+    with pytest.raises(ValueError, match="weight_bits must be between 2 and 8, not 1"):
+        QuantConv2d(2, 3, 3, weight_bits=1)
+    with pytest.raises(ValueError, match="out_channels must be at least 1, not 0"):
+        QuantConv2d(2, 0, 3)
+
+
+class Plain(nn.Module):
+    """Layers in several places, one of them used twice and one quantized already."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(1, 4, 3, stride=2, padding=1)
+        self.inner = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1, groups=2, bias=False), nn.ReLU())
+        self.again = self.inner[0]
+        self.fine = QuantConv2d(4, 4, 1, weight_bits=8)
+        self.classifier = nn.Linear(4, 2)
+
+    def forward(self, value):
+        value = self.fine(self.again(self.inner(self.stem(value))))
+        return self.classifier(value.mean(dim=(2, 3)))
+
+
+def test_quantize_module_replaces_the_layers():
+    torch.manual_seed(0)
+    module = Plain().eval()
+    value, names = torch.randn(2, 1, 8, 8), list(module.state_dict())
+    expected, weight = module(value), module.stem.weight
+    assert quantize_module(module, None) is module
+    assert torch.equal(module(value), expected)
+    assert isinstance(module.stem, QuantConv2d)
+    assert isinstance(module.classifier, QuantLinear)
+    assert module.stem.weight is weight
+    assert module.again is module.inner[0]
+    assert isinstance(module.again, QuantConv2d)
+    assert module.fine.weight_bits == 8
+    assert list(module.state_dict()) == names
+    assert not module.stem.training
+
+
+def test_quantize_module_with_bits():
+    module = quantize_module(Plain(), 3)
+    bits = [layer.weight_bits for layer in module.modules() if hasattr(layer, "weight_bits")]
+    assert bits == [3, 3, 8, 3]
+    quantized = quantize_module(nn.Linear(3, 2), 4)
+    assert isinstance(quantized, QuantLinear)
+    assert quantized.bias is not None
+
+
+def test_quantize_module_errors():
+    with pytest.raises(ValueError, match="weight_bits must be between 2 and 8, not 9"):
+        quantize_module(Plain(), 9)
+    with pytest.raises(TypeError) as caught:
+        quantize_module(nn.Sequential(nn.LazyConv2d(3, 3)), 4)
+    assert str(caught.value) == "layer '0' must be an nn.Conv2d or nn.Linear itself, not a LazyConv2d"
