@@ -40,14 +40,22 @@ class MemoryRecord(_Record):
     file: str | None
 
 
+class FieldRecord(_Record):
+    """Bits ``offset … offset + width - 1`` of a register."""
+
+    offset: int
+    width: int
+    description: str
+
+
 class RegisterRecord(_Record):
-    """A register: `address` in words of 32 bits; `bits` names single bits by position."""
+    """A register: `address` in words of 32 bits; `fields` where it is not one number."""
 
     name: str
     address: int
-    access: str = Field(pattern="^(ro|rw|wo)$")
+    access: str = Field(pattern="^(ro|rw|wo|w1c)$")
     description: str
-    bits: dict[str, int]
+    fields: dict[str, FieldRecord]
 
 
 class LayerRecord(_Record):

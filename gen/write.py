@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -63,14 +64,7 @@ def write_design(folder: Path, design: DesignParameters, network: IntegerNetwork
             for memory in registers.memories
         ),
         "registers": tuple(
-            RegisterRecord(
-                name=register.name,
-                address=register.address,
-                access=register.access,
-                description=register.description,
-                bits=register.bits,
-            )
-            for register in registers.registers
+            RegisterRecord.model_validate(asdict(register)) for register in registers.registers
         ),
         "files": _hash_files(folder),
     }

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Cat, Const, Module, Signal
+from amaranth.hdl import Cat, Const, Module, Signal, Value
 from amaranth.lib import data, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 
+from lmht.rtl.error_log import ErrorLog
+from lmht.rtl.load_window import LoadWindow
 from lmht.rtl.parameters import DesignParameters
 from lmht.rtl.ports import BUS_DATA_BITS, ConfigBusSignature, LoadSignature
-from lmht.rtl.registers import CONTROL_CLEAR, CONTROL_ENABLE, ID_VALUE, VERSION_VALUE, RegisterMap
-from lmht.rtl.select import one_hot_mux
+from lmht.rtl.registers import ID_VALUE, VERSION_VALUE, RegisterMap
+from lmht.rtl.select import any_of, one_hot_mux
 from lmht.rtl.stages import design_stages
 
 __all__ = ["ConfigBus"]
@@ -30,18 +32,31 @@ class ConfigBus(wiring.Component):
     -------
     ``bus`` : in, :class:`~lmht.rtl.ports.ConfigBusSignature`, seen from the target
     ``enable`` : out, frames are accepted
+    ``soft_reset`` : out, 1 in the one cycle in which all stages are reset; ``new_frame`` : out, with it
+    ``swallowing`` : in, shown in ``STATUS``
+    ``frame_done`` : in, 1 in a cycle in which the last result word of a frame is taken
+    ``interrupt_request`` : out, an enabled cause is set
     ``load_<stage>_<memory>`` : out, :class:`~lmht.rtl.ports.LoadSignature` for every loadable memory
     ``<stage>_pulses``, ``<stage>_errors`` : in, of every stage
 
-    An access takes 4 cycles. A read of an unmapped address gives 0, a write there, to a read-only register or
-    to a memory or row that does not exist does nothing. Counters are 32 bits and wrap. An error seen in the cycle of a
-    clear survives it.
+    An access takes 4 cycles. One that no register allows (unmapped address, write to a read-only register, read of a
+    command) does nothing but answer ``error``; a memory or row that does not exist is not written. Counters are 32
+    bits and wrap. A pulse, an error or a cause seen in the cycle of its clear survives that, so a snapshot and a
+    clear in one command count everything exactly once.
     """
 
     def __init__(self, *, parameters: DesignParameters):
         self.parameters = parameters
         self.map = RegisterMap.for_design(parameters)
-        members = {"bus": In(ConfigBusSignature()), "enable": Out(1)}
+        members = {
+            "bus": In(ConfigBusSignature()),
+            "enable": Out(1),
+            "soft_reset": Out(1),
+            "new_frame": Out(1),
+            "swallowing": In(1),
+            "frame_done": In(1),
+            "interrupt_request": Out(1),
+        }
         self._stages = design_stages(parameters)
         for name, stage in self._stages.items():
             members[f"{name}_pulses"] = In(stage.pulses)
@@ -52,12 +67,22 @@ class ConfigBus(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
+        number = int(self.parameters.design_hash, 16)
+        readable: dict[str, Value] = {
+            "ID": Const(ID_VALUE, BUS_DATA_BITS),
+            "VERSION": Const(VERSION_VALUE),
+            "DESIGN_HASH_LOW": Const(number & 0xFFFFFFFF, BUS_DATA_BITS),
+            "DESIGN_HASH_HIGH": Const(number >> 32, BUS_DATA_BITS),
+            "FRAME_BYTES": Const(self.parameters.frame.frame_bytes),
+            "CLASSES": Const(self.parameters.classes),
+        }
 
         # Cycle 1 latches the access. Cycle 2 writes, or picks a register in each block of addresses.
         # Cycle 3 picks the block.
         address = Signal.like(self.bus.address, reset_less=True)
         write_data = Signal.like(self.bus.write_data, reset_less=True)
         write = Signal()
+        was_write = Signal(reset_less=True)
         busy = Signal(2)
         start = Signal()
         m.d.comb += start.eq(self.bus.valid & ~busy.any() & ~self.bus.ready)
@@ -68,122 +93,147 @@ class ConfigBus(wiring.Component):
             write.eq(start & self.bus.write),
             self.bus.ready.eq(busy[1]),
         ]
-
-        readable: dict[str, Signal | Const] = {
-            "ID": Const(ID_VALUE, BUS_DATA_BITS),
-            "VERSION": Const(VERSION_VALUE),
-            "DESIGN_HASH_LOW": Const(int(self.parameters.design_hash, 16) & 0xFFFFFFFF, BUS_DATA_BITS),
-            "DESIGN_HASH_HIGH": Const(int(self.parameters.design_hash, 16) >> 32, BUS_DATA_BITS),
-        }
         written = {
-            name: self._written(m, name, write, address)
-            for name in ("CONTROL", "LOAD_SELECT", "LOAD_ROW", "LOAD_DATA")
+            register.name: self._written(m, register.name, write, address)
+            for register in self.map.registers
+            if register.writable
         }
 
-        clear = Signal()
-        m.d.comb += clear.eq(written["CONTROL"] & write_data[CONTROL_CLEAR])
+        command = {
+            name: written["COMMAND"] & write_data[part.offset]
+            for name, part in self.map["COMMAND"].fields.items()
+        }
         with m.If(written["CONTROL"]):
-            m.d.sync += self.enable.eq(write_data[CONTROL_ENABLE])
-        readable["CONTROL"] = self.enable
-        cycles = readable["CYCLES"] = Signal(BUS_DATA_BITS, name="cycles")
-        self._count(m, cycles, self.enable, clear)
+            m.d.sync += self.enable.eq(write_data[self.map["CONTROL"].fields["enable"].offset])
+        readable["CONTROL"] = self._fields(m, "CONTROL", enable=self.enable)
+        m.d.sync += [self.soft_reset.eq(command["soft_reset"]), self.new_frame.eq(command["new_frame"])]
 
-        any_error = Signal()
-        sticky = []
+        cycles = Signal(BUS_DATA_BITS)
+        readable["CYCLES"] = self._counter(m, "cycles", cycles, self.enable, command)
         for stage, declared in self._stages.items():
-            seen = Signal(declared.errors.size, name=f"{stage}_sticky")
-            now = getattr(self, f"{stage}_errors").as_value()
-            with m.If(clear):
-                m.d.sync += seen.eq(now)
-            with m.Else():
-                m.d.sync += seen.eq(seen | now)
-            sticky.append(seen.any())
-            readable[f"{stage}_errors"] = seen
             for pulse in declared.pulses.members:
-                counter = Signal(BUS_DATA_BITS, name=f"{stage}_{pulse}_count")
-                self._count(m, counter, getattr(self, f"{stage}_pulses")[pulse], clear)
-                readable[f"{stage}_{pulse}"] = counter
-        m.d.sync += any_error.eq(Cat(sticky).any())
-        readable["STATUS"] = any_error
+                name = f"{stage}_{pulse}"
+                counter = Signal(BUS_DATA_BITS, name=f"{name}_count")
+                amount = getattr(self, f"{stage}_pulses")[pulse]
+                readable[name] = self._counter(m, name, counter, amount, command)
 
-        self._load(m, written, write_data, readable)
+        m.submodules.errors = log = ErrorLog(
+            errors={stage: declared.errors for stage, declared in self._stages.items()}
+        )
+        m.d.comb += [log.clear.eq(command["clear"]), log.cycles.eq(cycles)]
+        for stage in self._stages:
+            m.d.comb += getattr(log, f"{stage}_errors").eq(getattr(self, f"{stage}_errors"))
+            readable[f"{stage}_errors"] = getattr(log, f"{stage}_sticky")
+        readable["STATUS"] = self._fields(m, "STATUS", error=log.any, swallowing=self.swallowing)
+        readable["FIRST_ERROR"] = self._fields(
+            m, "FIRST_ERROR", errors=log.first.errors, stage=log.first.stage, valid=log.first.valid
+        )
+        readable["FIRST_ERROR_CYCLE"] = log.first.cycle
 
-        self._read(m, address, readable)
+        events = {"frame_done": self.frame_done, "error": log.reported}
+        self._interrupt(m, written, write_data, readable, events)
+
+        m.submodules.load_window = window = LoadWindow(memories=self.map.memories)
+        m.d.comb += [
+            window.select_write.eq(written["LOAD_SELECT"]),
+            window.row_write.eq(written["LOAD_ROW"]),
+            window.data_write.eq(written["LOAD_DATA"]),
+            window.write_data.eq(write_data),
+        ]
+        readable["LOAD_SELECT"] = window.select
+        readable["LOAD_ROW"] = window.row
+        for memory in self.map.memories:
+            connect(m, getattr(window, f"load_{memory.name}"), flipped(getattr(self, f"load_{memory.name}")))
+
+        found = self._read(m, address, readable)
+        accepted = Signal()
+        m.d.sync += [
+            was_write.eq(write),
+            accepted.eq(any_of(written.values())),
+            self.bus.error.eq(~(accepted | (found & ~was_write))),
+        ]
         return m
 
-    def _read(self, m: Module, address: Signal, readable: dict[str, Signal | Const]) -> None:
-        """Two registered steps: one of `BLOCK` registers in every block, then one of the blocks."""
-        blocks: dict[int, dict[int, Signal | Const]] = {}
+    def _fields(self, m: Module, register: str, **values: Value) -> Signal:
+        """The register's value, every field where it is declared to be."""
+        word = Signal(BUS_DATA_BITS, name=f"{register.lower()}_value")
+        for name, value in values.items():
+            part = self.map[register].fields[name]
+            m.d.comb += word[part.offset : part.offset + part.width].eq(value)
+        return word
+
+    def _read(self, m: Module, address: Signal, readable: dict[str, Value]) -> Value:
+        """Two registered steps: one of `BLOCK` registers in every block, then one of the blocks.
+
+        Returns whether a register was found, with the second step's input.
+        """
+        blocks: dict[int, dict[int, Value]] = {}
         for register in self.map.registers:
-            if register.name in readable:
+            if register.readable:
                 block, position = divmod(register.address, BLOCK)
                 blocks.setdefault(block, {})[position] = readable[register.name]
         selects, picked = [], []
         for block, values in blocks.items():
             data_here = Signal(BUS_DATA_BITS, name=f"block_{block}", reset_less=True)
-            selected = Signal(name=f"select_{block}", reset_less=True)
-            m.d.sync += [selected.eq(address[BLOCK_BITS:] == block), data_here.eq(0)]
+            found_here = Signal(name=f"found_{block}", reset_less=True)
+            m.d.sync += [data_here.eq(0), found_here.eq(0)]
             with m.Switch(address[:BLOCK_BITS]):
                 for position, value in values.items():
                     with m.Case(position):
-                        m.d.sync += data_here.eq(value)
-            selects.append(selected)
+                        m.d.sync += [data_here.eq(value), found_here.eq(address[BLOCK_BITS:] == block)]
+            selects.append(found_here)
             picked.append(data_here)
         m.d.sync += self.bus.read_data.eq(one_hot_mux(selects, picked))
+        return any_of(selects)
 
     def _written(self, m: Module, name: str, write: Signal, address: Signal) -> Signal:
         strobe = Signal(name=f"write_{name.lower()}")
         m.d.comb += strobe.eq(write & (address == self.map.address(name)))
         return strobe
 
+    def _counter(
+        self,
+        m: Module,
+        name: str,
+        counter: Signal,
+        amount: data.View | Signal,
+        command: dict[str, Value],
+    ) -> Signal:
+        """Count `amount` in `counter`; returns the copy that the last snapshot made."""
+        self._count(m, counter, amount, command["clear"])
+        copy = Signal(BUS_DATA_BITS, name=f"{name}_copy")
+        with m.If(command["snapshot"]):
+            m.d.sync += copy.eq(counter)
+        return copy
+
     @staticmethod
-    def _count(m: Module, counter: Signal, amount: data.View | Signal, clear: Signal) -> None:
+    def _count(m: Module, counter: Signal, amount: data.View | Signal, clear: Value) -> None:
         with m.If(clear):
-            m.d.sync += counter.eq(0)
+            m.d.sync += counter.eq(amount)
         with m.Else():
             m.d.sync += counter.eq(counter + amount)
 
-    def _load(
-        self, m: Module, written: dict[str, Signal], write_data: Signal, readable: dict[str, Signal | Const]
+    def _interrupt(
+        self,
+        m: Module,
+        written: dict[str, Signal],
+        write_data: Signal,
+        readable: dict[str, Value],
+        events: dict[str, Value],
     ) -> None:
-        """Collect the words of a row in one register that all memories share, then write the row."""
-        memories = self.map.memories
-        words = max(memory.words for memory in memories)
-        select = Signal(range(len(memories) + 1), name="load_select")
-        row = Signal(max(memory.shape.row_bits for memory in memories) + 1, name="load_row")
-        word = Signal(range(words), name="load_word")
-        row_data = Signal(words * BUS_DATA_BITS, name="load_row_data", reset_less=True)
-        commit = Signal(name="load_commit")
-        readable["LOAD_SELECT"] = select
-        readable["LOAD_ROW"] = row
-
-        last_word = Signal(range(words), name="load_last_word")
-        m.d.sync += last_word.eq(Array([memory.words - 1 for memory in memories])[select])
-        m.d.sync += commit.eq(0)
-        with m.If(written["LOAD_SELECT"]):
-            # A value beyond the list selects nothing, also where the register is narrower than the bus.
-            m.d.sync += [
-                select.eq(len(memories)),
-                word.eq(0),
-            ]
-            with m.If(write_data < len(memories)):
-                m.d.sync += select.eq(write_data)
-        with m.If(written["LOAD_ROW"]):
-            m.d.sync += [row.eq(2 ** len(row) - 1), word.eq(0)]
-            with m.If(write_data < 2 ** len(row) - 1):
-                m.d.sync += row.eq(write_data)
-        with m.If(written["LOAD_DATA"]):
-            m.d.sync += row_data.word_select(word, BUS_DATA_BITS).eq(write_data)
-            with m.If(word == last_word):
-                m.d.sync += [word.eq(0), commit.eq(1)]
-            with m.Else():
-                m.d.sync += word.eq(word + 1)
-        with m.If(commit):
-            m.d.sync += row.eq(row + 1)
-        for memory in memories:
-            load = getattr(self, f"load_{memory.name}")
-            m.d.comb += [
-                load.enable.eq(commit & (select == memory.index) & (row < memory.shape.depth)),
-                load.row.eq(row),
-                load.data.eq(row_data),
-            ]
+        """Cause and enable bits; an event in the cycle in which its cause is cleared sets it again."""
+        cause_fields = self.map["INTERRUPT_CAUSE"].fields
+        enabled = Signal(len(cause_fields), name="interrupt_enabled")
+        cause = Signal(len(cause_fields), name="interrupt_cause")
+        asked = Signal(len(cause_fields), name="interrupt_written")
+        m.d.comb += asked.eq(Cat(write_data[part.offset] for part in cause_fields.values()))
+        with m.If(written["INTERRUPT_ENABLE"]):
+            m.d.sync += enabled.eq(asked)
+        cleared = asked & written["INTERRUPT_CAUSE"].replicate(len(cause))
+        m.d.sync += [
+            cause.eq((cause & ~cleared) | Cat(events[name] for name in cause_fields)),
+            self.interrupt_request.eq((cause & enabled).any()),
+        ]
+        for register, bits in (("INTERRUPT_ENABLE", enabled), ("INTERRUPT_CAUSE", cause)):
+            values = dict(zip(cause_fields, bits, strict=True))
+            readable[register] = self._fields(m, register, **values)

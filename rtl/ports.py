@@ -5,7 +5,7 @@ from __future__ import annotations
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from lmht.rtl.parameters import MemoryShape
+from lmht.rtl.memory_shape import MemoryShape
 
 __all__ = ["BUS_ADDRESS_BITS", "BUS_DATA_BITS", "ConfigBusSignature", "LoadSignature"]
 
@@ -32,7 +32,9 @@ class ConfigBusSignature(wiring.Signature):
     """Register access, seen from the initiator.
 
     Members: ``valid`` (out), ``write`` (out), ``address`` (out, in words of 32 bits), ``write_data`` (out),
-    ``ready`` (in: the access is done in this cycle), ``read_data`` (in: valid with ``ready`` of a read).
+    ``ready`` (in: the access is done in this cycle), ``read_data`` (in: valid with ``ready`` of a read),
+    ``error`` (in, valid with ``ready``: no register is there, or it does not allow this access; nothing was
+    written, ``read_data`` is 0).
     The initiator holds ``valid``, ``write``, ``address`` and ``write_data`` until ``ready``.
     """
 
@@ -45,6 +47,7 @@ class ConfigBusSignature(wiring.Signature):
                 "write_data": Out(BUS_DATA_BITS),
                 "ready": In(1),
                 "read_data": In(BUS_DATA_BITS),
+                "error": In(1),
             }
         )
 

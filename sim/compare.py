@@ -67,8 +67,8 @@ def compare_registers(
             continue
         value = run.registers[register.name]
         stage = register.name.removesuffix("_errors")
-        for name, bit in register.bits.items():
-            if value >> bit & 1:
+        for name, seen in register.unpack(value).items():
+            if seen:
                 message = f"{stage} reports the error '{name}'"
                 yield Difference(kind="error", message=message, stage=stage, expected=0, found=1)
     if run.stalled:

@@ -18,7 +18,7 @@ from lmht.gen.images import IMAGE_FORMAT, IMAGE_MAGIC
 from lmht.rtl.frame_encoder import frame_beat_layout
 from lmht.rtl.parameters import DesignParameters
 from lmht.rtl.readout import result_layout
-from lmht.rtl.registers import CONTROL_CLEAR, CONTROL_ENABLE, RegisterMap
+from lmht.rtl.registers import RegisterMap
 from lmht.sim.simulation import EVENT_DTYPE, image_dtype
 from lmht.sim.taps import KIND_CODES, Tap
 
@@ -104,6 +104,7 @@ def harness_sources(
             name: registers.address(register)
             for name, register in (
                 ("control", "CONTROL"),
+                ("command", "COMMAND"),
                 ("load_select", "LOAD_SELECT"),
                 ("load_row", "LOAD_ROW"),
                 ("load_data", "LOAD_DATA"),
@@ -111,8 +112,12 @@ def harness_sources(
                 ("hash_high", "DESIGN_HASH_HIGH"),
             )
         },
-        controls={"control_enable": 1 << CONTROL_ENABLE, "control_clear": 1 << CONTROL_CLEAR},
-        registers=[(entry.name, entry.address) for entry in registers.registers if entry.access != "wo"],
+        controls={
+            "control_enable": registers["CONTROL"].pack(enable=1),
+            "command_clear": registers["COMMAND"].pack(clear=1),
+            "command_snapshot": registers["COMMAND"].pack(snapshot=1),
+        },
+        registers=[(entry.name, entry.address) for entry in registers.registers if entry.readable],
         taps=[{"name": tap.name, "nets": tap.nets, "kind": tap.layout.fields()["kind"]} for tap in taps],
         records=[
             _Record("ImageRecord", image_dtype(parameters.classes)),

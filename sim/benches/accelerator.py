@@ -30,7 +30,7 @@ from pydantic import TypeAdapter
 from lmht.rtl.frame_encoder import frame_beat_layout
 from lmht.rtl.parameters import DesignParameters
 from lmht.rtl.readout import result_layout
-from lmht.rtl.registers import CONTROL_CLEAR, CONTROL_ENABLE, RegisterMap
+from lmht.rtl.registers import RegisterMap
 from lmht.sim.benches.bus import BusInitiator
 from lmht.sim.codecs import StructCodec
 from lmht.sim.patterns import Pattern, always, randomly
@@ -129,15 +129,16 @@ class Accelerator:
             for word in words[at : at + width * rows]:
                 await self.bus.write_address(data, word)
             at += width * rows
-        await self.bus.write("CONTROL", 1 << CONTROL_CLEAR)
-        await self.bus.write("CONTROL", 1 << CONTROL_ENABLE)
+        await self.bus.write("COMMAND", clear=1)
+        await self.bus.write("CONTROL", enable=1)
 
     async def registers(self) -> dict[str, int]:
-        """Every readable register."""
+        """Every readable register, all counters at one time."""
+        await self.bus.write("COMMAND", snapshot=1)
         return {
             register.name: await self.bus.read_address(register.address)
             for register in self.map.registers
-            if register.access != "wo"
+            if register.readable
         }
 
     async def stream(self, results: Results) -> bool:

@@ -7,9 +7,10 @@ from typing import Any
 from lmht.rtl.registers import RegisterMap
 from lmht.sim.stream import Bench
 
-__all__ = ["BusInitiator"]
+__all__ = ["ANSWER_CYCLES", "BusInitiator"]
 
 ANSWER_CYCLES = 10
+"""An access takes fewer."""
 
 
 class BusInitiator:
@@ -26,19 +27,28 @@ class BusInitiator:
     Raises
     ------
     AssertionError
-        By every access, if there is no answer within some cycles.
+        By every access, if there is no answer within some cycles; by all but :meth:`access`, if the answer is an
+        error.
     """
 
     def __init__(self, bench: Bench, registers: RegisterMap, prefix: str = "bus"):
         self.bench = bench
         self.registers = registers
         dut: Any = bench.dut
-        self._valid, self._write, self._address, self._write_data, self._ready, self._read_data = (
+        (
+            self._valid,
+            self._write,
+            self._address,
+            self._write_data,
+            self._ready,
+            self._read_data,
+            self._error,
+        ) = (
             getattr(dut, f"{prefix}__{name}")
-            for name in ("valid", "write", "address", "write_data", "ready", "read_data")
+            for name in ("valid", "write", "address", "write_data", "ready", "read_data", "error")
         )
         self._valid.value = 0
-        self._answer: int | None = None
+        self._answer: tuple[int, bool] | None = None
         self._waiting = False
         bench.add(self)
 
@@ -48,11 +58,12 @@ class BusInitiator:
 
     def step(self) -> None:
         if self._waiting and self._ready.value:
-            self._answer = int(self._read_data.value)
+            self._answer = int(self._read_data.value), bool(self._error.value)
             self._valid.value = 0
             self._waiting = False
 
-    async def _access(self, address: int, write_data: int | None) -> int:
+    async def access(self, address: int, write_data: int | None = None) -> tuple[int, bool]:
+        """Write `write_data`, or read without it. Returns what was read and whether an error was answered."""
         self._address.value = address
         self._write.value = int(write_data is not None)
         self._write_data.value = write_data or 0
@@ -65,13 +76,21 @@ class BusInitiator:
         return self._answer
 
     async def write_address(self, address: int, value: int) -> None:
-        await self._access(address, value)
+        _, error = await self.access(address, value)
+        assert not error, f"writing register {address} was answered with an error"
 
     async def read_address(self, address: int) -> int:
-        return await self._access(address, None)
+        value, error = await self.access(address)
+        assert not error, f"reading register {address} was answered with an error"
+        return value
 
-    async def write(self, register: str, value: int) -> None:
-        await self._access(self.registers.address(register), value)
+    async def write(self, register: str, value: int = 0, **fields: int) -> None:
+        """Write a number, or fields by name."""
+        declared = self.registers[register]
+        await self.write_address(declared.address, value | declared.pack(**fields))
 
     async def read(self, register: str) -> int:
-        return await self._access(self.registers.address(register), None)
+        return await self.read_address(self.registers.address(register))
+
+    async def read_fields(self, register: str) -> dict[str, int]:
+        return self.registers[register].unpack(await self.read(register))

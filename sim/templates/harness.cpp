@@ -262,7 +262,7 @@ int main(int argc, char** argv) {
     }
     const std::string image_path = option("--image", "");
     load_image(simulation, read_file(image_path), image_path);
-    simulation.write(design::address::control, design::control_clear);
+    simulation.write(design::address::command, design::command_clear);
     simulation.write(design::address::control, design::control_enable);
 
     Taps taps(simulation.context);
@@ -281,6 +281,7 @@ int main(int argc, char** argv) {
         else
             stress ? stream<true, false>(simulation, taps, run) : stream<false, false>(simulation, taps, run);
     }
+    simulation.write(design::address::command, design::command_snapshot);
     std::map<std::string, uint32_t> registers;
     for (const auto& entry : design::registers) registers[entry.name] = simulation.read(entry.address);
     write_status(option("--status", ""), run, taps, registers);

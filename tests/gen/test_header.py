@@ -51,12 +51,14 @@ def test_header_compiles_and_says_what_the_design_is(build, tmp_path):
     ]
 
 
-def test_every_register_and_bit_is_there(build):
+def test_every_register_and_field_is_there(build):
     text = (build.folder / "lmht_design.h").read_text()
-    numbers = dict(re.findall(r"#define (\w+) (\d+)u", text))
+    numbers = {name: int(value, 0) for name, value in re.findall(r"#define (\w+) (0x\w+|\d+)u", text)}
     for register in build.manifest.registers:
-        assert int(numbers[f"LMHT_REG_{register.name.upper()}"]) == register.address
-        for name, bit in register.bits.items():
-            assert int(numbers[f"LMHT_{register.name.upper()}_{name.upper()}_BIT"]) == bit
+        assert numbers[f"LMHT_REG_{register.name.upper()}"] == register.address
+        for name, field in register.fields.items():
+            prefix = f"LMHT_{register.name.upper()}_{name.upper()}"
+            assert numbers[f"{prefix}_OFFSET"] == field.offset
+            assert numbers[f"{prefix}_MASK"] == (2**field.width - 1) * 2**field.offset
     names = re.findall(r"#define (\w+)", text)
     assert len(names) == len(set(names))

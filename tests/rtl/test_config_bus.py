@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from amaranth.hdl import Cat, Signal
+from amaranth.lib import data
 
 from lmht.gen.plan import PlanOptions
+from lmht.rtl import error_log
 from lmht.rtl.config_bus import ConfigBus
 from lmht.rtl.parameters import DesignParameters
-from lmht.rtl.registers import RegisterMap
+from lmht.rtl.registers import FIRST_STAGE_ADDRESS, FIXED_REGISTERS, Field, Register, RegisterMap
 from lmht.rtl.verilog import emit_verilog, memory_source
 from lmht.sim.random_networks import random_design
 from lmht.sim.runner import BenchFailure, run_cocotb
@@ -25,7 +29,7 @@ def make_design(**options: Any) -> DesignParameters:
     return random_design(rng, plan_options=PlanOptions(**options), widths=(24, 12, 10), leak=True)[1]
 
 
-def run(design: DesignParameters, tmp_path: Path) -> None:
+def run(design: DesignParameters, tmp_path: Path, tests: Sequence[str] = ()) -> None:
     run_cocotb(
         [emit_verilog(ConfigBus(parameters=design), "config_bus"), memory_source()],
         "config_bus",
@@ -34,6 +38,7 @@ def run(design: DesignParameters, tmp_path: Path) -> None:
         build_args=("-O1",),
         folder=tmp_path,
         seed=SEED,
+        tests=tests,
     )
 
 
@@ -42,13 +47,49 @@ def test_registers_and_loads(options: dict, tmp_path: Path) -> None:
     run(make_design(**options), tmp_path)
 
 
-def test_a_counter_that_misses_a_clear_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def count_for_ever(m, counter, amount, clear):
+def last_of(requests):
+    return Cat(bit & ~requests[index + 1 :].any() for index, bit in enumerate(requests))
+
+
+def count_for_ever(m, counter, amount, clear):
+    m.d.sync += counter.eq(counter + amount)
+
+
+def lose_a_pulse_to_the_clear(m, counter, amount, clear):
+    with m.If(clear):
+        m.d.sync += counter.eq(0)
+    with m.Else():
         m.d.sync += counter.eq(counter + amount)
 
-    monkeypatch.setattr(ConfigBus, "_count", staticmethod(count_for_ever))
-    with pytest.raises(BenchFailure, match="counters_and_errors"):
-        run(make_design(), tmp_path)
+
+def read_live(self, m, name, counter, amount, command):
+    self._count(m, counter, amount, command["clear"])
+    return counter
+
+
+def never_refuse_writes(self, m, name, write, address):
+    strobe = Signal(name=f"write_{name.lower()}")
+    m.d.comb += strobe.eq(write & (address[:5] == self.map.address(name)))
+    return strobe
+
+
+@pytest.mark.parametrize(
+    ("owner", "method", "wrong", "found_by"),
+    [
+        (ConfigBus, "_count", staticmethod(count_for_ever), "counters_and_errors"),
+        (ConfigBus, "_count", staticmethod(lose_a_pulse_to_the_clear), "snapshots_are_coherent"),
+        (ConfigBus, "_counter", read_live, "snapshots_are_coherent"),
+        (ConfigBus, "_written", never_refuse_writes, "answers_errors"),
+        (error_log, "first_of", last_of, "first_error_is_kept"),
+    ],
+    ids=["no clear", "lost pulse", "live counters", "half decoded", "last stage"],
+)
+def test_planted_faults_are_found(
+    owner: Any, method: str, wrong: Any, found_by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owner, method, wrong)
+    with pytest.raises(BenchFailure, match=found_by):
+        run(make_design(), tmp_path, tests=[found_by])
 
 
 def test_names_and_addresses_are_unique() -> None:
@@ -63,3 +104,32 @@ def test_names_and_addresses_are_unique() -> None:
 def test_an_unknown_register_is_refused() -> None:
     with pytest.raises(KeyError):
         RegisterMap.for_design(make_design()).address("NO_SUCH")
+
+
+def test_fields_do_not_overlap_and_fit() -> None:
+    for register in RegisterMap.for_design(make_design()).registers:
+        masks = [field.mask for field in register.fields.values()]
+        assert sum(masks) < 2**32
+        assert sum(mask.bit_count() for mask in masks) == sum(masks).bit_count(), register.name
+
+
+def test_fields_are_packed_where_they_are_declared() -> None:
+    register = Register("R", 0, "rw", "", {"low": Field(0), "number": Field(8, 16), "top": Field(31)})
+    word = register.pack(number=0xABC, top=1)
+    assert word == 0x800ABC00
+    assert register.unpack(word) == {"low": 0, "number": 0xABC, "top": 1}
+    with pytest.raises(ValueError, match=r"^R\.number must be between 0 and 65535, not 65536$"):
+        register.pack(number=65536)
+    with pytest.raises(ValueError, match=r"^R has no field high; its fields are low, number, top$"):
+        register.pack(high=1)
+
+
+def test_fixed_registers_lie_before_the_stages() -> None:
+    assert [register.address for register in FIXED_REGISTERS] == list(range(len(FIXED_REGISTERS)))
+    assert len(FIXED_REGISTERS) <= FIRST_STAGE_ADDRESS
+
+
+def test_init_too_many_errors() -> None:
+    layouts = {"stage": data.StructLayout({f"e{bit}": 1 for bit in range(9)})}
+    with pytest.raises(ValueError, match=r"^errors of stage must be at most 8 bits, not 9$"):
+        error_log.ErrorLog(errors=layouts)
