@@ -58,14 +58,22 @@ def explain_validation_error(error: ValidationError) -> str:
 
     Complaints that say all, such as those of text that is no JSON, come without the value.
     """
-    first = error.errors()[0]
-    # Between the names stand the branches of unions, such as `constrained-int`: they say nothing to a user.
-    field = ".".join(str(part) for part in first["loc"] if isinstance(part, int) or part.isidentifier())
+    complaints = error.errors()
+    first, field = complaints[0], _field(complaints[0]["loc"])
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] in ("value_error", "missing", "json_invalid"):
         return f"{field}: {message}" if field else message
+    # Of a union every branch complains: all together say what is allowed.
+    for other in complaints[1:]:
+        if _field(other["loc"]) == field and other["msg"].startswith("Input should be "):
+            message += " or " + other["msg"].removeprefix("Input should be ")
     shown = repr(first["input"])
     return f"{field}: {message}, not {shown if len(shown) <= 60 else shown[:57] + '...'}"
+
+
+def _field(location: tuple[int | str, ...]) -> str:
+    """Name of a field; between the names stand branches of unions, such as `constrained-int`, which say nothing."""
+    return ".".join(str(part) for part in location if isinstance(part, int) or part.isidentifier())
 
 
 class NetworkConfig(Config):
