@@ -12,6 +12,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from lmht.gen.balance_scales import balance_scales
+from lmht.gen.capture import capture
 from lmht.gen.choose_widths import choose_widths
 from lmht.gen.files import replaced_folder
 from lmht.gen.fold_batch_norm import fold_batch_norm
@@ -22,11 +23,10 @@ from lmht.gen.manifest import (
     Manifest,
     SourceRecord,
 )
-from lmht.gen.order_inputs import order_inputs
 from lmht.gen.plan import PlanOptions, expected_events, plan
 from lmht.gen.quantize import quantize
 from lmht.gen.report import CompileReport, expect, report_layers
-from lmht.model import Network, RunConfig, load_checkpoint
+from lmht.model import Network, RunConfig, SpikingNetwork, load_checkpoint
 from lmht.rtl.parameters import DesignParameters
 from lmht.rtl.verilog import is_identifier
 
@@ -48,6 +48,8 @@ class CompileOptions(BaseModel):
         Layer to number of tiles.
     fraction_bits, multiplier_bits, leak_bits : int
         ``F``, ``GB`` and ``FL`` of NUMERICS.md.
+    weight_bits : int
+        Width, 2 to 8, to which weights are rounded that were trained without integers.
     bytes_per_beat : int
         Pixels per beat of the input stream: 1, 2, 4, 8 or 16.
     update_lanes, mix_multipliers : int or None
@@ -65,6 +67,7 @@ class CompileOptions(BaseModel):
     fraction_bits: int = Field(default=8, ge=0, le=24)
     multiplier_bits: int = Field(default=12, ge=1, le=24)
     leak_bits: int = Field(default=8, ge=1, le=16)
+    weight_bits: int = Field(default=8, ge=2, le=8)
     bytes_per_beat: int = 8
     update_lanes: int | None = Field(default=None, ge=1)
     mix_multipliers: int | None = Field(default=None, ge=1)
@@ -144,10 +147,14 @@ def compile_network(
     )
 
 
-def to_integers(network: Network, options: CompileOptions, *, name: str) -> IntegerNetwork:
-    """Passes 1 to 4: fold batch norm, order inputs, balance scales, quantize."""
+def to_integers(network: Network | SpikingNetwork, options: CompileOptions, *, name: str) -> IntegerNetwork:
+    """Passes 1 to 3: capture (or, fully connected, fold batch norm), balance scales, quantize."""
+    if isinstance(network, SpikingNetwork):
+        folded = capture(network, weight_bits=options.weight_bits)
+    else:
+        folded = fold_batch_norm(network)
     return quantize(
-        balance_scales(order_inputs(fold_batch_norm(network))),
+        balance_scales(folded),
         name=name,
         fraction_bits=options.fraction_bits,
         multiplier_bits=options.multiplier_bits,
@@ -156,7 +163,7 @@ def to_integers(network: Network, options: CompileOptions, *, name: str) -> Inte
 
 
 def design_network(network: IntegerNetwork, options: CompileOptions, *, name: str) -> DesignParameters:
-    """Passes 5 and 6: choose widths, plan."""
+    """Passes 4 and 5: choose widths, plan."""
     return plan(
         network,
         choose_widths(network),

@@ -1,17 +1,21 @@
-"""Pass 4: from folded layers to the integers of NUMERICS.md, "From the trained network to the integers"."""
+"""Pass 3: from folded layers to the integers of NUMERICS.md, "From the trained network to the integers"."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lmht.gen.fold_batch_norm import FloatArray, FoldedLayer, FoldedNetwork, FoldedNeuron
+from lmht.gen.folded import FloatArray, FoldedLayer, FoldedNetwork, FoldedNeuron, FoldedProjection
 from lmht.gen.integer import PIXEL_MAX, IntegerLayer, IntegerNetwork
+from lmht.gen.integer_projection import IntegerProjection
+from lmht.gen.residual_gains import residual_shift, residual_weights
 from lmht.rtl.checks import check_range
+from lmht.rtl.projection import IMAGE
 
 __all__ = ["largest_shift", "quantize"]
 
@@ -27,14 +31,16 @@ def quantize(
     leak_bits: int = 8,
     meta: Mapping[str, Any] | None = None,
 ) -> IntegerNetwork:
-    """Round biases, multipliers, leaks and initial membranes; the weights are integers already.
+    """Round biases, multipliers, leaks, initial membranes and the gains of residual branches.
+
+    The weights are integers already.
 
     All rounding is half to even, in float64.
 
     Parameters
     ----------
     network : FoldedNetwork
-        In the hardware's input order.
+        With balanced scales.
     name : str
         Name of the integer network.
     fraction_bits, multiplier_bits, leak_bits : int
@@ -51,33 +57,23 @@ def quantize(
     check_range("multiplier_bits", multiplier_bits, 1, 24)
     check_range("leak_bits", leak_bits, 1, 16)
     layers = []
-    input_value, input_steps, input_max_level = 1 / PIXEL_MAX, 1, PIXEL_MAX
     logit_scale = 1.0
     for index, layer in enumerate(network.layers):
-        common: dict[str, Any] = {
-            "weights": layer.weights,
-            "weight_bits": layer.weight_bits,
-            "bias": _quantize_bias(layer, input_value, index),
-            "fraction_bits": fraction_bits,
-            "multiplier_bits": multiplier_bits,
-            "leak_bits": leak_bits,
-            "input_max_level": input_max_level,
-        }
-        # Value of A = 1, per channel.
-        unit = layer.scale * input_value
+        place = f"layer {index} ({layer.name})" if layer.name else f"layer {index}"
         try:
+            inputs = _quantize_inputs(network, layer)
+            widths = {
+                "fraction_bits": fraction_bits,
+                "multiplier_bits": multiplier_bits,
+                "leak_bits": leak_bits,
+            }
             if layer.neuron is None:
-                shift = largest_shift(unit, multiplier_bits, lowest=-1024, highest=1024)
-                gains = np.rint(np.ldexp(unit, shift)).astype(np.int64)
-                multipliers = np.broadcast_to(gains, (1, input_steps, len(gains)))
-                layers.append(IntegerLayer(multipliers=multipliers, shift=0, levels=None, **common))
-                logit_scale = math.ldexp(1.0, -shift) / input_steps
-                break
-            neuron = layer.neuron
-            layers.append(_quantize_hidden(neuron, unit, input_steps, common))
+                classifier, logit_scale = _quantize_classifier(inputs, widths)
+                layers.append(classifier)
+            else:
+                layers.append(_quantize_hidden(layer.neuron, inputs, widths))
         except (TypeError, ValueError) as error:
-            raise ValueError(f"layer {index}: {error}") from None
-        input_value, input_steps, input_max_level = neuron.theta, neuron.steps, neuron.levels
+            raise ValueError(f"{place}: {error}") from None
     return IntegerNetwork(
         name=name,
         input_shape=network.input_shape,
@@ -108,32 +104,109 @@ def largest_shift(values: FloatArray, bits: int, *, lowest: int, highest: int) -
     return min(shift, highest)
 
 
-def _quantize_bias(layer: FoldedLayer, input_value: float, index: int) -> NDArray[np.int64]:
-    bias = np.rint(layer.bias / (layer.scale * input_value))
+@dataclass(frozen=True, kw_only=True)
+class _Inputs:
+    """What feeds a layer: its projections, its bias, and the value of ``A = 1`` for every channel."""
+
+    projections: tuple[IntegerProjection, ...]
+    bias: NDArray[np.int64]
+    unit: FloatArray
+
+    @property
+    def steps(self) -> int:
+        """``T_in``."""
+        return self.projections[0].input_steps
+
+
+def _quantize_inputs(network: FoldedNetwork, layer: FoldedLayer) -> _Inputs:
+    """Projections and bias in units of the first projection's step, made finer by a shift for a residual branch."""
+    main, *residual = layer.projections
+    step = main.scale * network.input_value(main)
+    if not residual:
+        return _Inputs(
+            projections=(_integer_projection(network, main),), bias=_quantize_bias(layer, step), unit=step
+        )
+    (branch,) = residual
+    reached = branch.weights.any(axis=(1, 2, 3))
+    ratio = np.where(reached, branch.scale * network.input_value(branch) / step, 0.0)
+    shift = residual_shift(ratio)
+    weights, weight_bits = residual_weights(branch, ratio, shift)
+    unit = np.ldexp(step, -shift)
+    return _Inputs(
+        projections=(
+            _integer_projection(network, main, shift=shift),
+            _integer_projection(network, branch, weights=weights, weight_bits=weight_bits),
+        ),
+        bias=_quantize_bias(layer, unit),
+        unit=unit,
+    )
+
+
+def _integer_projection(
+    network: FoldedNetwork, projection: FoldedProjection, **changes: Any
+) -> IntegerProjection:
+    steps, max_level = 1, PIXEL_MAX
+    if projection.source != IMAGE:
+        neuron = network.layers[projection.source].neuron
+        assert neuron is not None, "the classifier feeds nothing"
+        steps, max_level = neuron.steps, neuron.levels
+    fields: dict[str, Any] = {
+        name: getattr(projection, name)
+        for name in (
+            "source",
+            "input_shape",
+            "weights",
+            "weight_bits",
+            "stride",
+            "padding",
+            "groups",
+            "pooling",
+        )
+    }
+    return IntegerProjection(**fields | {"input_steps": steps, "input_max_level": max_level} | changes)
+
+
+def _quantize_bias(layer: FoldedLayer, unit: FloatArray) -> NDArray[np.int64]:
+    bias = np.rint(layer.bias / unit)
     if not (np.abs(bias) < 2.0**47).all():
         worst = bias[np.argmax(np.abs(bias))]
-        raise ValueError(f"layer {index}: bias must be between {-(2**47)} and {2**47 - 1}, not {worst:g}")
+        raise ValueError(f"bias must be between {-(2**47)} and {2**47 - 1}, not {worst:g}")
     return bias.astype(np.int64)
 
 
-def _quantize_hidden(
-    neuron: FoldedNeuron, unit: FloatArray, input_steps: int, common: dict[str, Any]
-) -> IntegerLayer:
-    fraction_bits, leak_bits = common["fraction_bits"], common["leak_bits"]
+def _quantize_classifier(inputs: _Inputs, widths: dict[str, int]) -> tuple[IntegerLayer, float]:
+    """The last layer, and the value of a logit of 1."""
+    shift = largest_shift(inputs.unit, widths["multiplier_bits"], lowest=-1024, highest=1024)
+    gains = np.rint(np.ldexp(inputs.unit, shift)).astype(np.int64)
+    layer = IntegerLayer(
+        projections=inputs.projections,
+        bias=inputs.bias,
+        multipliers=np.broadcast_to(gains, (1, inputs.steps, len(gains))),
+        shift=0,
+        levels=None,
+        **widths,
+    )
+    return layer, math.ldexp(1.0, -shift) / inputs.steps
+
+
+def _quantize_hidden(neuron: FoldedNeuron, inputs: _Inputs, widths: dict[str, int]) -> IntegerLayer:
+    fraction_bits, leak_bits = widths["fraction_bits"], widths["leak_bits"]
     # An image that is the same at every step is sent once: its column of Ω is the sum of the row.
-    mixing = neuron.mixing if input_steps == neuron.steps else neuron.mixing.sum(axis=1, keepdims=True)
-    if mixing.shape[1] != input_steps:
-        raise ValueError(f"input_steps must be 1 or {neuron.steps}, not {input_steps}")
+    mixing = neuron.mixing if inputs.steps == neuron.steps else neuron.mixing.sum(axis=1, keepdims=True)
+    if mixing.shape[1] != inputs.steps:
+        raise ValueError(f"input_steps must be 1 or {neuron.steps}, not {inputs.steps}")
     if (mixing < 0).any():
         raise ValueError(f"mixing must be at least 0, not {mixing.min():g}")
-    gains = np.ldexp(mixing[:, :, None] * unit / neuron.theta, fraction_bits)
-    shift = largest_shift(gains, common["multiplier_bits"], lowest=0, highest=SHIFT_LIMIT)
+    gains = np.ldexp(mixing[:, :, None] * inputs.unit / neuron.theta, fraction_bits)
+    shift = largest_shift(gains, widths["multiplier_bits"], lowest=0, highest=SHIFT_LIMIT)
     factor = round(neuron.leak * 2**leak_bits)
     return IntegerLayer(
+        projections=inputs.projections,
+        bias=inputs.bias,
         multipliers=np.rint(np.ldexp(gains, shift)).astype(np.int64),
         shift=shift,
         levels=neuron.levels,
         leak=None if factor == 2**leak_bits else np.full(neuron.steps, factor, dtype=np.int64),
         initial_membrane=round(neuron.initial_membrane / neuron.theta * 2**fraction_bits),
-        **common,
+        **widths,
     )

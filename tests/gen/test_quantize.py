@@ -8,14 +8,13 @@ from hypothesis import strategies as st
 
 from lmht.gen.balance_scales import balance_scales
 from lmht.gen.fold_batch_norm import fold_batch_norm
-from lmht.gen.order_inputs import order_inputs
 from lmht.gen.quantize import largest_shift, quantize
 from lmht.model import Network, NetworkConfig, load_dataset
 from lmht.sim.golden import GoldenModel
 
 
 def passes(network, **options):
-    return quantize(balance_scales(order_inputs(fold_batch_norm(network))), name="n", **options)
+    return quantize(balance_scales(fold_batch_norm(network)), name="n", **options)
 
 
 @given(st.floats(1e-12, 1e6), st.integers(1, 24))
@@ -33,18 +32,23 @@ def test_largest_shift_limits():
 
 def test_integers_follow_the_formulas(make_network):
     network = make_network(steps=3, levels=2, initial_membrane=0.3)
-    folded = balance_scales(order_inputs(fold_batch_norm(network)))
+    folded = balance_scales(fold_batch_norm(network))
     first, last = passes(network, fraction_bits=7, multiplier_bits=11, leak_bits=6).layers
     neuron = folded.layers[0].neuron
-    scale = folded.layers[0].scale
+    scale = folded.layers[0].projections[0].scale
     gains = neuron.mixing.sum(axis=1)[:, None, None] * scale / 255 / neuron.theta * 2.0 ** (7 + first.shift)
     np.testing.assert_array_equal(first.multipliers, np.rint(gains))
     assert 2**10 <= first.multipliers.max() < 2**11
     np.testing.assert_array_equal(first.bias, np.rint(folded.layers[0].bias / (scale / 255)))
     assert first.leak.tolist() == [round(neuron.leak * 64)] * 3
     assert first.initial_membrane == round(0.3 / neuron.theta * 128)
-    assert (first.input_max_level, first.input_steps, first.steps, first.levels) == (255, 1, 3, 2)
-    assert (last.input_max_level, last.input_steps, last.steps, last.levels) == (2, 3, 1, None)
+    assert (first.projections[0].input_max_level, first.input_steps, first.steps, first.levels) == (
+        255,
+        1,
+        3,
+        2,
+    )
+    assert (last.projections[0].input_max_level, last.input_steps, last.steps, last.levels) == (2, 3, 1, None)
     assert (last.multipliers == last.multipliers[:, :1]).all()
 
 
@@ -52,7 +56,7 @@ def test_second_hidden_layer_takes_the_whole_mixing_matrix(make_network):
     network = make_network(architecture="48-12-9-10", steps=2)
     folded = balance_scales(fold_batch_norm(network)).layers[1]
     layer = passes(network).layers[1]
-    gains = folded.neuron.mixing[:, :, None] * folded.scale * 2.0 ** (8 + layer.shift)
+    gains = folded.neuron.mixing[:, :, None] * folded.projections[0].scale * 2.0 ** (8 + layer.shift)
     np.testing.assert_array_equal(layer.multipliers, np.rint(gains))
 
 

@@ -1,0 +1,140 @@
+"""The folded network: layers of integer weights with float scales and biases, in front of their rounding.
+
+It stands between the passes that read a PyTorch network (:func:`~lmht.gen.fold_batch_norm.fold_batch_norm`,
+:func:`~lmht.gen.capture.capture`) and those that make integers of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmht.gen.integer import PIXEL_MAX
+from lmht.model import LMHT
+from lmht.rtl.projection import IMAGE, Pooling
+
+__all__ = ["FloatArray", "FoldedLayer", "FoldedNetwork", "FoldedNeuron", "FoldedProjection"]
+
+FloatArray = NDArray[np.float64]
+Pair = tuple[int, int]
+Shape = tuple[int, int, int]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FoldedNeuron:
+    """The neurons of a layer as trained (MODEL.md): L, T, θ, ``v[-1]``, Ω of shape (T, T) and λ."""
+
+    levels: int
+    steps: int
+    theta: float
+    initial_membrane: float
+    mixing: FloatArray
+    leak: float
+
+    @classmethod
+    def of(cls, neuron: LMHT) -> FoldedNeuron:
+        """The numbers of trained neurons."""
+        return cls(
+            levels=neuron.levels,
+            steps=neuron.steps,
+            theta=neuron.theta,
+            initial_membrane=neuron.initial_membrane,
+            mixing=neuron.mixing_matrix().detach().cpu().double().numpy(),
+            leak=float(neuron.leak().detach().cpu().double()),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FoldedProjection:
+    """A convolution without batch norm: ``scale[n] * conv(weights, pooled input)[n]``.
+
+    An average pooling is the sum over the window here; its division belongs to the value of an input level
+    (:meth:`FoldedNetwork.input_value`). A fully connected layer has a kernel that covers the whole map.
+
+    Parameters
+    ----------
+    source : int
+        Index of the layer that feeds it, or :data:`~lmht.rtl.projection.IMAGE`.
+    input_shape : tuple of int
+        Channels, height and width of the source's map, before pooling.
+    weights : numpy.ndarray of int64, shape (N, C / groups, KH, KW)
+        Signed integers of `weight_bits` bits.
+    scale : numpy.ndarray of float64, shape (N,)
+        Value of one integer step, at least 0.
+    weight_bits : int
+    stride, padding, groups
+        As in :func:`torch.nn.functional.conv2d`.
+    pooling : Pooling or None
+        Of the source's levels, before the convolution.
+    """
+
+    source: int
+    input_shape: Shape
+    weights: NDArray[np.int64]
+    scale: FloatArray
+    weight_bits: int
+    stride: Pair = (1, 1)
+    padding: Pair = (0, 0)
+    groups: int = 1
+    pooling: Pooling | None = None
+
+    @property
+    def pooled_shape(self) -> Shape:
+        """Channels, height and width of the map that the kernel sees."""
+        channels, *size = self.input_shape
+        return self.input_shape if self.pooling is None else (channels, *self.pooling.pooled(*size))
+
+    @property
+    def output_shape(self) -> Shape:
+        """Channels, height and width of the output map."""
+        height, width = (
+            (size + 2 * padding - kernel) // stride + 1
+            for size, padding, kernel, stride in zip(
+                self.pooled_shape[1:], self.padding, self.weights.shape[2:], self.stride, strict=True
+            )
+        )
+        return len(self.weights), height, width
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FoldedLayer:
+    """Projections whose currents are added, a bias, and neurons.
+
+    Parameters
+    ----------
+    projections : tuple of FoldedProjection
+        One or two, with the same output map; the second one is the residual branch.
+    bias : numpy.ndarray of float64, shape (N,)
+        Added at every step.
+    neuron : FoldedNeuron or None
+        None in the classifier.
+    name : str
+        Name of the neurons in the PyTorch network (of the linear layer, in the classifier); empty if it has none.
+    """
+
+    projections: tuple[FoldedProjection, ...]
+    bias: FloatArray
+    neuron: FoldedNeuron | None
+    name: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FoldedNetwork:
+    """Layers in an order in which each comes after its sources, the classifier last; `input_shape` is
+    (channels, height, width)."""
+
+    input_shape: Shape
+    layers: tuple[FoldedLayer, ...]
+
+    def input_value(self, projection: FoldedProjection) -> float:
+        """``θ_in``: value of one level of the input; 1/255 for pixels, divided by the window of a sum pooling."""
+        if projection.source == IMAGE:
+            value = 1 / PIXEL_MAX
+        else:
+            neuron = self.layers[projection.source].neuron
+            assert neuron is not None, "the classifier feeds nothing"
+            value = neuron.theta
+        pooling = projection.pooling
+        return value / pooling.window if pooling is not None and pooling.kind == "sum" else value
