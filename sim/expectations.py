@@ -2,20 +2,43 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lmht.gen.integer import IntegerNetwork
 from lmht.rtl.parameters import DesignParameters
+from lmht.rtl.projection import IMAGE
+from lmht.rtl.tile_parameters import TileParameters
 from lmht.sim.golden import GoldenModel
+from lmht.sim.traffic import integration_cycles, link_maps, sent_events, silent_tiles, updated_pixels
 
-__all__ = ["Expectations", "StageWork", "expect", "stage_work"]
+__all__ = ["Expectations", "StageWork", "TileExpectations", "expect", "stage_work"]
 
-_BATCH = 1000
+_BATCH_ELEMENTS = 2**27  # levels of all layers, of all images of a batch
 
 IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class TileExpectations:
+    """What a tile does for each image; arrays of int64 and shape (images,).
+
+    Parameters
+    ----------
+    events_in, events_out : numpy.ndarray
+        Events that it takes, over all its inputs, and that it sends; a classifier sends all its logits.
+    integration : numpy.ndarray
+        Cycles that its synapse lanes work.
+    pixels : numpy.ndarray
+        Pixels whose neurons it updates.
+    """
+
+    events_in: IntArray
+    events_out: IntArray
+    integration: IntArray
+    pixels: IntArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,16 +49,16 @@ class Expectations:
     ----------
     logits : numpy.ndarray of int64, shape (images, classes)
     predictions : numpy.ndarray of int64, shape (images,)
-    events_in : numpy.ndarray of int64, shape (images, layers)
-        Events into each layer.
-    events_out : dict of numpy.ndarray of int64, each of shape (images,)
-        Events that each tile sends, by its name; a classifier sends all its logits.
+    link_events : numpy.ndarray of int64, shape (images, layers)
+        Events on the link behind the image, then behind every hidden layer (pooled where its tiles pool).
+    tiles : dict of TileExpectations
+        By the tile's name.
     """
 
     logits: IntArray
     predictions: IntArray
-    events_in: IntArray
-    events_out: dict[str, IntArray] = field(default_factory=dict)
+    link_events: IntArray
+    tiles: dict[str, TileExpectations]
 
     def counters(self, parameters: DesignParameters) -> dict[str, int]:
         """Value of every counter that the images decide, in the order of the data path.
@@ -43,50 +66,80 @@ class Expectations:
         Counters of stalls depend on timing and are left out.
         """
         images = len(self.logits)
-        totals = {"frame_encoder_frames": images, "frame_encoder_events": int(self.events_in[:, 0].sum())}
-        for layer, tiles in enumerate((*parameters.layers, ())):
-            last = layer == len(parameters.layers)
-            inflow = images * parameters.classes if last else int(self.events_in[:, layer].sum())
-            destinations = 1 if last else len(tiles)
-            totals[f"router{layer}_events_in"] = inflow
-            totals[f"router{layer}_events_out"] = destinations * inflow
-            for tile in tiles:
-                totals |= {
-                    f"{tile.name}_frames": images,
-                    f"{tile.name}_events_in": inflow,
-                    f"{tile.name}_dropped": 0,
-                    f"{tile.name}_integrate": inflow * tile.groups,
-                    f"{tile.name}_update": images * tile.update_cycles,
-                    f"{tile.name}_events_out": int(self.events_out[tile.name].sum()),
-                }
+        totals = {"frame_encoder_frames": images, "frame_encoder_events": int(self.link_events[:, 0].sum())}
+        for source in range(IMAGE, len(parameters.layers)):
+            for tile in parameters.layers[source] if source != IMAGE else ():
+                totals |= self._tile_counters(tile)
+            last = source == len(parameters.layers) - 1
+            events = images * parameters.classes if last else int(self.link_events[:, source + 1].sum())
+            totals[f"router{source + 1}_events_in"] = events
+            totals[f"router{source + 1}_events_out"] = parameters.router_size(source)[1] * events
         return totals | {"readout_frames": images, "readout_dropped": 0}
+
+    def _tile_counters(self, tile: TileParameters) -> dict[str, int]:
+        expected = self.tiles[tile.name]
+        counters: dict[str, IntArray | int] = {
+            "frames": len(self.logits),
+            "events_in": expected.events_in,
+            "dropped": 0,
+            "integrate": expected.integration,
+            "skipped": tile.height * tile.width - expected.pixels,
+            "update": expected.pixels * tile.update_cycles,
+            "events_out": expected.events_out,
+        }
+        return {f"{tile.name}_{name}": int(np.asarray(values).sum()) for name, values in counters.items()}
 
 
 def expect(network: IntegerNetwork, parameters: DesignParameters, images: NDArray[np.uint8]) -> Expectations:
     """Run the golden model on images of shape (N, C, H, W)."""
-    model = GoldenModel(network)
-    logits, predictions, events_in = [], [], []
-    events_out: dict[str, list[IntArray]] = {tile.name: [] for tile in parameters.tiles}
-    split = any(len(tiles) > 1 for tiles in parameters.layers[:-1])
-    for start in range(0, len(images), _BATCH):
-        result = model.run(images[start : start + _BATCH], keep_levels=split)
-        logits.append(result.logits.numpy())
-        predictions.append(result.predictions.numpy())
-        events_in.append(result.events.numpy())
-        for tile in parameters.tiles:
-            if tile.neuron.is_classifier:
-                sent = np.full(len(result.logits), tile.channels, np.int64)
-            elif result.levels is None:
-                sent = events_in[-1][:, tile.layer + 1]
-            else:
-                own = slice(tile.channel_offset, tile.channel_offset + tile.channels)
-                sent = np.count_nonzero(result.levels[tile.layer].numpy()[:, :, own].any(axis=0), axis=1)
-            events_out[tile.name].append(sent)
+    model, silent = GoldenModel(network), silent_tiles(parameters, network)
+    size = network.inputs + sum(layer.neurons * layer.steps for layer in network.layers)
+    batch = max(1, min(1000, _BATCH_ELEMENTS // size))
+    parts = [
+        _expect_batch(model, parameters, silent, images[start : start + batch])
+        for start in range(0, len(images), batch)
+    ]
     return Expectations(
-        logits=np.concatenate(logits),
-        predictions=np.concatenate(predictions),
-        events_in=np.concatenate(events_in),
-        events_out={name: np.concatenate(parts) for name, parts in events_out.items()},
+        logits=np.concatenate([part.logits for part in parts]),
+        predictions=np.concatenate([part.predictions for part in parts]),
+        link_events=np.concatenate([part.link_events for part in parts]),
+        tiles={
+            tile.name: TileExpectations(
+                *(
+                    np.concatenate([getattr(part.tiles[tile.name], field.name) for part in parts])
+                    for field in fields(TileExpectations)
+                )
+            )
+            for tile in parameters.tiles
+        },
+    )
+
+
+def _expect_batch(
+    model: GoldenModel, parameters: DesignParameters, silent: dict[str, bool], images: NDArray[np.uint8]
+) -> Expectations:
+    result = model.run(images, keep_levels=True)
+    maps = link_maps(parameters, images, result.levels or [])
+    events = {source: sent_events(levels) for source, levels in maps.items()}
+    totals = {source: np.asarray(sent.sum(dim=(1, 2, 3))) for source, sent in events.items()}
+    tiles = {}
+    for tile in parameters.tiles:
+        if tile.neuron.is_classifier:
+            sent = np.full(len(images), tile.channels, np.int64)
+        else:
+            own = slice(tile.channel_offset, tile.channel_offset + tile.channels)
+            sent = np.asarray(events[tile.layer][..., own].sum(dim=(1, 2, 3)))
+        tiles[tile.name] = TileExpectations(
+            events_in=sum((totals[p.source] for p in tile.projections), np.zeros(len(images), np.int64)),
+            events_out=sent,
+            integration=integration_cycles(tile, events),
+            pixels=updated_pixels(tile, events, silent=silent[tile.name]),
+        )
+    return Expectations(
+        logits=result.logits.numpy(),
+        predictions=result.predictions.numpy(),
+        link_events=np.stack([totals[source] for source in sorted(totals)], axis=1),
+        tiles=tiles,
     )
 
 
@@ -102,15 +155,15 @@ class StageWork:
 def stage_work(expected: Expectations, parameters: DesignParameters) -> list[StageWork]:
     """Work of every resource that can bind: frame encoder; integration, update and encoder of each tile.
 
-    As defined for the project's utilization figure: integration takes events times groups, the update touched neurons
-    over update lanes (all neurons of a linear layer) times the phases of shared multipliers, an encoder its events.
+    As defined for the project's utilization figure: integration takes events times taps times groups, the update the
+    neurons of touched pixels over update lanes, times the phases of shared multipliers, an encoder its events.
     """
-    images = len(expected.logits)
-    work = [StageWork("frame_encoder", "encoder", expected.events_in[:, 0])]
+    work = [StageWork("frame_encoder", "encoder", expected.link_events[:, 0])]
     for tile in parameters.tiles:
+        own = expected.tiles[tile.name]
         work += [
-            StageWork(tile.name, "integration", expected.events_in[:, tile.layer] * tile.groups),
-            StageWork(tile.name, "update", np.full(images, tile.update_cycles, np.int64)),
-            StageWork(tile.name, "encoder", expected.events_out[tile.name]),
+            StageWork(tile.name, "integration", own.integration),
+            StageWork(tile.name, "update", own.pixels * tile.update_cycles),
+            StageWork(tile.name, "encoder", own.events_out),
         ]
     return work

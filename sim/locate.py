@@ -12,11 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lmht.gen.integer import IntegerNetwork
 from lmht.rtl.parameters import DesignParameters
+from lmht.rtl.projection import IMAGE
 from lmht.sim.golden import GoldenModel
 from lmht.sim.simulation import SimulationRun, TapState
 from lmht.sim.taps import Tap, TapWords, design_taps
+from lmht.sim.traffic import link_maps
 
 __all__ = ["Fault", "locate", "stall_text"]
 
@@ -34,15 +35,18 @@ class Fault:
     image : int
     what : str
         One sentence, in the field's words.
-    layer, neuron, step, expected, found : int or None
-        Where a value is wrong: layer whose output it is (-1 for a pixel), neuron (channel; for a pixel its index in the
-        frame), time step, and both values.
+    layer, y, x, channel, neuron, step, expected, found : int or None
+        Where a value is wrong: layer whose output it is (-1 for a pixel), its place in the map (behind the pooling that
+        the layer does itself) and in the flat order ``(y, x, channel)``, time step, and both values.
     """
 
     stage: str
     image: int
     what: str
     layer: int | None = None
+    y: int | None = None
+    x: int | None = None
+    channel: int | None = None
     neuron: int | None = None
     step: int | None = None
     expected: int | None = None
@@ -51,7 +55,7 @@ class Fault:
 
 def locate(
     parameters: DesignParameters,
-    network: IntegerNetwork,
+    model: GoldenModel,
     pixels: NDArray[np.uint8],
     image: int,
     run: SimulationRun,
@@ -61,7 +65,7 @@ def locate(
     Parameters
     ----------
     parameters : DesignParameters
-    network : IntegerNetwork
+    model : GoldenModel
     pixels : numpy.ndarray of uint8, shape (C, H, W)
         The image.
     image : int
@@ -74,50 +78,40 @@ def locate(
     Fault or None
         None if every word at every tap is right.
     """
-    values = _link_values(parameters, network, pixels)
+    values = _link_values(parameters, model, pixels)
     blocked: set[str] = set()
     for tap in design_taps(parameters):
         words = run.events[tap.name].of_image(image)
-        link = tap.layer if tap.layer is not None else _link_before(parameters, tap)
-        stage = tap.stage if tap.port == "o" else tap.peer[0]
+        stage = tap.stage if tap.sends else tap.peer[0]
         state = run.states.get(tap.name)
         if _blocked(state):
             blocked.add(stage)
         # Words behind one that waits cannot have come; whoever lets it wait shows up further on.
         excused = run.stalled and stage in blocked
-        fault = _compare(tap, stage, image, link, values[link], words, _own(parameters, tap), excused)
+        fault = _compare(tap, stage, image, values[tap.source], words, _own(parameters, tap), excused)
         if fault is not None:
             return fault
     return None
 
 
 def _link_values(
-    parameters: DesignParameters, network: IntegerNetwork, pixels: NDArray[np.uint8]
+    parameters: DesignParameters, model: GoldenModel, pixels: NDArray[np.uint8]
 ) -> dict[int, IntArray]:
-    """Golden values on every link, by the layer that sends them: shape (positions, steps)."""
-    frame = np.ascontiguousarray(pixels.transpose(1, 2, 0)).reshape(-1, 1).astype(np.int64)
-    values = {-1: frame}
-    result = GoldenModel(network).run(pixels[None], keep_levels=True)
-    for layer, levels in enumerate(result.levels or []):
-        values[layer] = levels[:, 0].numpy().astype(np.int64).T
-    values[len(parameters.layers) - 1] = result.logits.numpy().T
-    return values
+    """Golden values on every link, by the source that sends them: shape (positions, steps)."""
+    result = model.run(pixels[None], keep_levels=True)
+    maps = link_maps(parameters, pixels[None], result.levels or [])
+    values = {source: levels[:, 0].flatten(1).numpy().astype(np.int64).T for source, levels in maps.items()}
+    return values | {len(parameters.layers) - 1: result.logits.numpy().T}
 
 
-def _link_before(parameters: DesignParameters, tap: Tap) -> int:
-    """Layer that feeds an input tap."""
+def _own(parameters: DesignParameters, tap: Tap) -> NDArray[np.bool_]:
+    """Positions that may travel at a tap: those of a tile's slice of channels, everything elsewhere."""
+    own = np.ones((tap.layout.height * tap.layout.width, tap.layout.channels), dtype=bool)
     for tile in parameters.tiles:
-        if tile.name == tap.stage:
-            return tile.layer - 1
-    return len(parameters.layers) - 1
-
-
-def _own(parameters: DesignParameters, tap: Tap) -> slice:
-    """Positions that may travel at a tap: a tile's slice of channels, everything elsewhere."""
-    for tile in parameters.tiles:
-        if tile.name == tap.stage and tap.port == "o":
-            return slice(tile.channel_offset, tile.channel_offset + tile.channels)
-    return slice(0, tap.layout.positions)
+        if tap.sends and tile.name == tap.stage:
+            own[:, : tile.channel_offset] = False
+            own[:, tile.channel_offset + tile.channels :] = False
+    return own.reshape(-1)
 
 
 def _blocked(state: TapState | None) -> bool:
@@ -128,73 +122,94 @@ def _compare(
     tap: Tap,
     stage: str,
     image: int,
-    link: int,
     values: IntArray,
     words: TapWords,
-    own: slice,
+    own: NDArray[np.bool_],
     excused: bool,
 ) -> Fault | None:
     """The first thing at one tap that is not as expected."""
     events = words.events
     positions, levels = words.position[events], words.levels[events]
-    wanted = np.zeros_like(values)
-    wanted[own] = values[own]
-    sends = np.zeros(len(values), bool)
-    sends[own] = values[own].any(axis=1) | tap.layout.signed  # a classifier sends every logit
+    wanted = np.where(own[:, None], values, 0)
+    # A classifier sends every logit.
+    sends = own & (values.any(axis=1) | tap.layout.signed)
 
     def fault(what: str, position: int | None = None, step: int = 0, found: int = 0) -> Fault:
         if position is None:
             return Fault(stage=stage, image=image, what=what)
+        y, x, channel = _coordinates(tap, position)
         return Fault(
             stage=stage,
             image=image,
             what=what,
-            layer=link,
+            layer=tap.source,
+            y=y,
+            x=x,
+            channel=channel,
             neuron=position,
             step=step,
             expected=int(wanted[position, step]),
             found=found,
         )
 
-    def name(position: int) -> str:
-        return _name(tap, link, position)
-
     counts = np.bincount(positions, minlength=len(values))
-    outside = np.flatnonzero(counts[len(values) :])
-    if len(outside):
+    if counts[len(values) :].any():
         return fault(f"sent an event outside the layer at {tap.name}")
-    for position, found in zip(positions.tolist(), levels, strict=True):
-        wrong = np.flatnonzero(found != wanted[position])
-        if len(wrong):
-            step = int(wrong[0])
-            kind = "logit" if tap.layout.signed else "level"
-            what = f"{name(position)} has {kind} {found[step]} instead of {wanted[position, step]} at step {step}"
-            return fault(what, position, step, int(found[step]))
+    wrong = np.argwhere(levels != wanted[positions])
+    if len(wrong):
+        event, step = wrong[0].tolist()
+        position, found = int(positions[event]), int(levels[event, step])
+        kind = "logit" if tap.layout.signed else "level"
+        what = f"{_name(tap, position)} has {kind} {found} instead of {wanted[position, step]} at step {step}"
+        return fault(what, position, step, found)
     for position in np.flatnonzero(counts > 1).tolist():
-        return fault(f"the event of {name(position)} came {counts[position]} times at {tap.name}", position)
+        return fault(
+            f"the event of {_name(tap, position)} came {counts[position]} times at {tap.name}", position
+        )
     if excused:
         return None
     lost = np.flatnonzero(sends & (counts == 0)).tolist()
     if lost:
         step = int(np.flatnonzero(wanted[lost[0]])[0]) if wanted[lost[0]].any() else 0
         more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
-        return fault(f"the event of {name(lost[0])}{more} is missing at {tap.name}", lost[0], step)
+        return fault(f"the event of {_name(tap, lost[0])}{more} is missing at {tap.name}", lost[0], step)
     if words.row_ends != tap.layout.height - 1:
         return fault(f"{words.row_ends} row tokens instead of {tap.layout.height - 1} at {tap.name}")
     if words.frame_ends != 1:
         return fault(f"the frame token is missing at {tap.name}")
+    stray = _misplaced(tap, words)
+    if stray is not None:
+        return fault(
+            f"the event of {_name(tap, stray)} came between the wrong row tokens at {tap.name}", stray
+        )
     if words.error[-1]:
         return fault(f"the frame is flagged as damaged at {tap.name}")
     return None
 
 
-def _name(tap: Tap, link: int, position: int) -> str:
-    if link >= 0:
-        return f"layer {link}, neuron {position}"
-    layout = tap.layout
-    pixel, channel = divmod(position, layout.channels)
-    y, x = divmod(pixel, layout.width)
-    return f"pixel y {y}, x {x}, channel {channel}"
+def _misplaced(tap: Tap, words: TapWords) -> int | None:
+    """Position of the first event that does not lie in the row that the tokens before it say."""
+    tokens = ~words.events
+    row: IntArray = np.cumsum(tokens) - tokens
+    y = words.position // (tap.layout.width * tap.layout.channels)
+    wrong = np.flatnonzero(words.events & (y != row))
+    return int(words.position[wrong[0]]) if len(wrong) else None
+
+
+def _coordinates(tap: Tap, position: int) -> tuple[int, int, int]:
+    """Row, column and channel."""
+    pixel, channel = divmod(position, tap.layout.channels)
+    return *divmod(pixel, tap.layout.width), channel
+
+
+def _name(tap: Tap, position: int) -> str:
+    y, x, channel = _coordinates(tap, position)
+    place = f"y {y}, x {x}, channel {channel}"
+    if tap.source == IMAGE:
+        return f"pixel {place}"
+    if tap.layout.height * tap.layout.width == 1:
+        return f"layer {tap.source}, neuron {channel}"
+    return f"layer {tap.source}, {place}"
 
 
 def stall_text(states: Mapping[str, TapState]) -> str:

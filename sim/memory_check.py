@@ -8,13 +8,19 @@ import numpy as np
 
 from lmht.gen.images import Image
 from lmht.gen.integer import IntegerNetwork
-from lmht.gen.memory_contents import TileMemory, pack_memories, tile_memories
+from lmht.gen.memory_contents import TileMemory, lane_channels, pack_memories, tile_memories
 from lmht.gen.pack import unpack_rows
 from lmht.rtl.parameters import DesignParameters
+from lmht.rtl.tile_parameters import WEIGHT_MEMORIES
 
 __all__ = ["MemoryDifference", "memory_differences"]
 
-_FIELDS = {"weights": "lane", "biases": "update lane", "multipliers": "multiplier", "constants": "constant"}
+_FIELDS = {
+    **dict.fromkeys(WEIGHT_MEMORIES, "lane"),
+    "biases": "update lane",
+    "multipliers": "multiplier",
+    "constants": "constant",
+}
 
 
 @dataclass(frozen=True)
@@ -26,12 +32,12 @@ class MemoryDifference:
     stage, memory : str
         Tile, and its memory.
     row, field : int
-        Row of the memory and position in the row: lane, update lane or multiplier.
+        Row of the memory and position in the row: lane (of all taps, if a row holds them), update lane or multiplier.
     expected, found : int
     others : int
         Further differences in the same memory.
     place : str
-        For a weight: the input and the neuron that it joins.
+        For a weight: the input and the neuron that it joins, or the tap of a kernel and its channels.
     """
 
     stage: str
@@ -81,7 +87,7 @@ def _describe(
 ) -> MemoryDifference:
     tile = memory.tile
     bits, signed = {
-        "weights": (tile.weight_bits, True),
+        **{name: (p.weight_bits, True) for name, p in zip(WEIGHT_MEMORIES, tile.projections, strict=False)},
         "biases": (tile.neuron.accumulator_bits, True),
         "multipliers": (tile.neuron.multiplier_bits, False),
     }.get(memory.memory, (0, True))
@@ -91,7 +97,7 @@ def _describe(
             unpack_rows(part, count=count, bits=bits, signed=signed) for part in (expected, found)
         )
     else:
-        places = list(tile.neuron.constants_fields.items())
+        places = list(tile.constants_fields.items())
         wanted, held = (
             np.concatenate(
                 [
@@ -118,12 +124,20 @@ def _describe(
     )
 
 
-def _synapse(memory: TileMemory, row: int, lane: int) -> str:
-    if memory.memory != "weights":
+def _synapse(memory: TileMemory, row: int, position: int) -> str:
+    """What a field of a weight memory joins."""
+    if memory.memory not in WEIGHT_MEMORIES:
         return ""
-    tile = memory.tile
-    source, group = divmod(row, tile.groups)
-    neuron = group * tile.lanes + lane
-    if neuron >= tile.channels:
-        return "a lane without a neuron"
-    return f"input {source} to neuron {tile.channel_offset + neuron}"
+    tile, number = memory.tile, WEIGHT_MEMORIES.index(memory.memory)
+    projection = tile.projections[number]
+    tap, lane = divmod(position, tile.lanes)
+    row, slot = divmod(row, tile.span(number))
+    if not tile.tap_unroll:
+        tap, row = divmod(row, projection.input.channels)
+    neuron = int(lane_channels(tile, number)[row, slot, lane])
+    if neuron < 0:
+        return "a lane without a synapse"
+    if (tile.height, tile.width) == (1, 1):
+        return f"input {tap * projection.input.channels + row} to neuron {neuron}"
+    y, x = divmod(tap, projection.kernel[1])
+    return f"tap y {y}, x {x} from channel {row} to channel {neuron}"

@@ -27,8 +27,8 @@ class Difference:
         One line.
     stage : str or None
         Component at fault, where known.
-    image, layer, neuron, step, expected, found : int or None
-        Where and what, as far as it applies.
+    image, layer, y, x, channel, neuron, step, expected, found : int or None
+        Where and what, as far as it applies; `neuron` is the place in the flat order ``(y, x, channel)``.
     """
 
     kind: str
@@ -36,6 +36,9 @@ class Difference:
     stage: str | None = None
     image: int | None = None
     layer: int | None = None
+    y: int | None = None
+    x: int | None = None
+    channel: int | None = None
     neuron: int | None = None
     step: int | None = None
     expected: int | None = None
@@ -103,6 +106,8 @@ class VerifyReport:
         Images compared.
     logits : int
         Logits compared.
+    layer_images, levels : int
+        Images whose words were compared at every link, and the levels that these say, silent neurons' included.
     differences : tuple of Difference
         Empty if `ok`; the place of the fault first, where it was found.
     message : str
@@ -125,6 +130,8 @@ class VerifyReport:
     engine: str
     images: int
     logits: int
+    layer_images: int
+    levels: int
     differences: tuple[Difference, ...]
     message: str
     accuracy: float | None
@@ -171,17 +178,16 @@ def stage_table(
         return ()
     cycles = float(run.result[-1] - run.result[0])
     rows: dict[str, StageRow] = {}
-    layers = {tile.name: tile.layer for tile in parameters.tiles}
     for work in stage_work(expected, parameters):
         total = float(work.cycles[1:images].sum())
         held = rows.get(work.stage)
         if held is not None and held.work * (images - 1) >= total:
             continue
-        if work.stage in layers:
-            arrived = float(expected.events_in[:images, layers[work.stage]].mean())
-            sent = float(expected.events_out[work.stage][:images].mean())
+        tile = expected.tiles.get(work.stage)
+        if tile is not None:
+            arrived, sent = float(tile.events_in[:images].mean()), float(tile.events_out[:images].mean())
         else:
-            arrived, sent = 0.0, float(expected.events_in[:images, 0].mean())
+            arrived, sent = 0.0, float(expected.link_events[:images, 0].mean())
         rows[work.stage] = StageRow(
             work.stage, work.resource, total / (images - 1), total / cycles, arrived, sent
         )

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from lmht.gen.work import channel_spans, reached_outputs
 from lmht.rtl.parameters import DesignParameters
 from lmht.sim.taps import TapWords, decode_words, design_taps
 
@@ -211,8 +212,14 @@ def frame_bytes(images: NDArray[np.uint8], parameters: DesignParameters) -> NDAr
 
 
 def stall_cycles(parameters: DesignParameters) -> int:
-    """Cycles without any transfer that no sound design reaches: twice the longest a frame can take in all stages."""
-    slowest = parameters.frame.frame_bytes
+    """Cycles without any transfer that no sound design reaches: a frame without a single zero passes one stage after
+    the other, none of which works while another one does."""
+    total = parameters.frame.frame_bytes
     for tile in parameters.tiles:
-        slowest += tile.input.positions * (tile.groups + 1) + 2 * tile.update_cycles + tile.layer_channels
-    return 2 * slowest + 10_000
+        for number, projection in enumerate(tile.projections):
+            rows, columns = (int(reached_outputs(projection, axis).sum()) for axis in (0, 1))
+            total += rows * columns * int(channel_spans(tile, number).sum()) + projection.input.positions
+        # The memory that is read for an update answers after some cycles.
+        pixel = tile.update_cycles + 4 * tile.groups + 2 * tile.channels
+        total += tile.height * (tile.width * pixel + 100)
+    return total + 10_000

@@ -1,7 +1,7 @@
 """Streams inside a design that both engines can watch: where their nets are and how their words read.
 
-The taps follow the data path: frame encoder, every tile's input and output, readout's input. Comparing neighbours tells
-which component changed a stream: a router sits between an output and the inputs it feeds, a tile between its own.
+The taps follow the data path: frame encoder, every tile's inputs and output, readout's input. Comparing neighbours
+tells which component changed a stream: a router sits between an output and the inputs it feeds, a tile between its own.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lmht.rtl.accelerator import INPUT_PORTS
 from lmht.rtl.events import EventKind, EventLayout
-from lmht.rtl.parameters import DesignParameters
+from lmht.rtl.parameters import Consumer, DesignParameters
+from lmht.rtl.projection import IMAGE
 
 __all__ = ["KIND_CODES", "Tap", "TapWords", "decode_words", "design_taps", "locate_nets"]
 
@@ -35,8 +37,8 @@ class Tap:
     stage, port : str
         The two parts of the name.
     layout : EventLayout
-    layer : int or None
-        Layer whose output travels here: -1 for pixels; None for a tile's or the readout's input.
+    source : int
+        Layer whose output travels here, :data:`~lmht.rtl.projection.IMAGE` for pixels.
     peer : tuple of str
         Stage and port at the stream's other end, in a router.
     nets : tuple of str
@@ -47,9 +49,14 @@ class Tap:
     stage: str
     port: str
     layout: EventLayout
-    layer: int | None
+    source: int
     peer: tuple[str, str]
     nets: tuple[str, str, str] = ("", "", "")
+
+    @property
+    def sends(self) -> bool:
+        """Whether the stage sends here what it made; otherwise it receives."""
+        return self.port == "o"
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,19 +94,25 @@ class TapWords:
 
 def design_taps(parameters: DesignParameters) -> tuple[Tap, ...]:
     """The taps of a design in the order of the data path, without their nets."""
-    layers = len(parameters.layers)
 
-    def make(stage: str, port: str, layout: EventLayout, layer: int | None, router: int, index: int) -> Tap:
-        peer = (f"router{router}", f"{'o' if port == 'i' else 'i'}__{index}")
-        return Tap(name=f"{stage}.{port}", stage=stage, port=port, layout=layout, layer=layer, peer=peer)
+    def make(stage: str, port: str, source: int, index: int) -> Tap:
+        return Tap(
+            name=f"{stage}.{port}",
+            stage=stage,
+            port=port,
+            layout=parameters.link(source),
+            source=source,
+            peer=(f"router{source + 1}", f"{'i' if port == 'o' else 'o'}__{index}"),
+        )
 
-    taps = [make("frame_encoder", "o", parameters.frame.layout, -1, 0, 0)]
+    taps = [make("frame_encoder", "o", IMAGE, 0)]
     for layer, tiles in enumerate(parameters.layers):
-        taps += [make(tile.name, "i", tile.input, None, layer, index) for index, tile in enumerate(tiles)]
-        taps += [
-            make(tile.name, "o", tile.output, layer, layer + 1, index) for index, tile in enumerate(tiles)
-        ]
-    return (*taps, make("readout", "i", parameters.logit_layout, None, layers, 0))
+        for tile in tiles:
+            for number, projection in enumerate(tile.projections):
+                place = parameters.consumers(projection.source).index(Consumer(tile, number))
+                taps.append(make(tile.name, INPUT_PORTS[number], projection.source, place))
+        taps += [make(tile.name, "o", layer, index) for index, tile in enumerate(tiles)]
+    return (*taps, make("readout", "i", len(parameters.layers) - 1, 0))
 
 
 def locate_nets(taps: tuple[Tap, ...], top: str, verilog: str) -> tuple[Tap, ...]:

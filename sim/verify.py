@@ -13,7 +13,8 @@ from lmht.gen.build import Build
 from lmht.gen.images import read_image
 from lmht.sim.cocotb_engine import CocotbEngine
 from lmht.sim.compare import compare_registers, compare_results
-from lmht.sim.expectations import expect
+from lmht.sim.expectations import Expectations, expect
+from lmht.sim.golden import GoldenModel
 from lmht.sim.harness import Harness
 from lmht.sim.locate import Fault, locate, stall_text
 from lmht.sim.memory_check import MemoryDifference, memory_differences
@@ -24,8 +25,8 @@ __all__ = ["Engine", "verify"]
 
 Engine = Literal["harness", "cocotb"]
 
-_LAYERS_COMPARED = 8  # images compared layer by layer where nothing else differs
-_SEARCHED = 2000  # images in which the cause of a wrong counter is looked for
+_LAYER_IMAGES = 8  # images compared layer by layer where nothing else differs
+_SEARCHED_EVENTS = 2**22  # events of all links in which the cause of a wrong counter is looked for
 
 
 def verify(
@@ -37,6 +38,7 @@ def verify(
     idle: float = 0.0,
     back_pressure: float = 0.0,
     seed: int = 0,
+    layer_images: int = _LAYER_IMAGES,
     optimize: bool = True,
     progress: Progress | None = None,
 ) -> VerifyReport:
@@ -57,6 +59,8 @@ def verify(
         Probabilities, 0 to below 1, that input and output pause in a cycle.
     seed : int
         Of both.
+    layer_images : int
+        Images compared layer by layer where nothing else differs, at least 1.
     optimize : bool
         False builds the harness in a third of the time; it then simulates several times slower.
     progress : callable, optional
@@ -73,6 +77,8 @@ def verify(
     """
     if engine not in ("harness", "cocotb"):
         raise ValueError(f"engine must be harness or cocotb, not {engine!r}")
+    if layer_images < 1:
+        raise ValueError(f"layer_images must be at least 1, not {layer_images}")
     start = time.perf_counter()
     images = np.asarray(images)
     frame_bytes(images, build.parameters)  # refuses images that do not fit
@@ -95,7 +101,8 @@ def verify(
         *compare_results(expected, run),
         *compare_registers(build.parameters, expected, run),
     ]
-    place = _find_place(build, images, simulator, run, differences, memory)
+    candidates = _candidates(expected, differences, min(run.images, layer_images))
+    place = _find_place(build, images, simulator, candidates, memory)
     if place is not None:
         differences.insert(0, place)
     accuracy = None
@@ -106,6 +113,8 @@ def verify(
         engine=engine,
         images=len(images),
         logits=expected.logits.size,
+        layer_images=len(candidates),
+        levels=len(candidates) * sum(layer.neurons * layer.steps for layer in build.network.layers[:-1]),
         differences=tuple(differences),
         message="",
         accuracy=accuracy,
@@ -147,31 +156,36 @@ class _Simulator:
         return self._engine.run(images, **self._stimulus, observe=observe)
 
 
+def _candidates(expected: Expectations, differences: list[Difference], layer_images: int) -> range:
+    """Images to compare layer by layer: the first wrong one, or the first `layer_images`.
+
+    A fault may cancel out before the logits, so images are looked at in any case.
+    """
+    images = len(expected.logits)
+    affected = [item.image for item in differences if item.image is not None and item.image < images]
+    if affected:
+        return range(min(affected), min(affected) + 1)
+    if any(item.kind != "memory" for item in differences):
+        # Only counters or error bits differ: whichever image did it, its words at the taps show it.
+        events = np.cumsum(expected.link_events.sum(axis=1))
+        return range(max(layer_images, int(np.searchsorted(events, _SEARCHED_EVENTS))))
+    return range(layer_images)
+
+
 def _find_place(
     build: Build,
     images: NDArray[np.uint8],
     simulator: _Simulator,
-    run: SimulationRun,
-    differences: list[Difference],
+    candidates: range,
     memory: tuple[MemoryDifference, ...],
 ) -> Difference | None:
-    """Observe the links while the first wrong image passes, and compare it layer by layer.
-
-    Without a difference the first images are looked at: a fault may cancel out before the logits.
-    """
-    affected = [item.image for item in differences if item.image is not None and item.image < len(images)]
-    if affected:
-        candidates = range(min(affected), min(affected) + 1)
-    elif any(item.kind != "memory" for item in differences):
-        # Only counters or error bits differ: whichever image did it, its words at the taps show it.
-        candidates = range(min(run.images, _SEARCHED))
-    else:
-        candidates = range(min(run.images, _LAYERS_COMPARED))
+    """Observe the links while the images pass, and compare them layer by layer up to the first fault."""
     # The images behind it keep the design as busy as it was.
     count = min(len(images), candidates.stop + len(build.parameters.layers) + 2)
     observed = simulator.run(count, candidates)
+    model = GoldenModel(build.network)
     for image in candidates:
-        fault = locate(build.parameters, build.network, images[image], image, observed)
+        fault = locate(build.parameters, model, images[image], image, observed)
         if fault is not None:
             return _describe(fault, observed, memory)
     return None
@@ -190,6 +204,9 @@ def _describe(fault: Fault, run: SimulationRun, memory: tuple[MemoryDifference, 
         stage=fault.stage,
         image=fault.image,
         layer=fault.layer,
+        y=fault.y,
+        x=fault.x,
+        channel=fault.channel,
         neuron=fault.neuron,
         step=fault.step,
         expected=fault.expected,
@@ -207,8 +224,9 @@ def _message(report: VerifyReport) -> str:
     through = f"{report.images} images through {report.engine}{stress}"
     if report.ok:
         return (
-            f"{through}: all {report.logits} logits equal the golden model's, no frame was flagged, every counter and "
-            "memory word is as expected."
+            f"{through}: all {report.logits} logits equal the golden model's, and so do all {report.levels} levels of "
+            f"the hidden layers in {report.layer_images} of the images; no frame was flagged, every counter and memory "
+            "word is as expected."
         )
     first, *others = report.differences
     kinds = {

@@ -336,13 +336,13 @@ def test_sums_are_exact_whatever_their_size(bias):
 
 def test_a_swapped_time_step_is_seen():
     rng = np.random.default_rng(4)
-    network = random_network(rng, input_shape=(1, 4, 4), widths=(12, 10))
-    first, last = network.layers
-    swapped = replace(first, multipliers=first.multipliers[::-1])
-    other = IntegerNetwork(name="swapped", input_shape=network.input_shape, layers=(swapped, last))
+    network = random_network(rng, input_shape=(1, 4, 4), widths=(12, 12, 10))
+    first, second, last = network.layers
+    swapped = replace(second, multipliers=second.multipliers[::-1])
+    other = replace(network, layers=(first, swapped, last))
     images = random_images(rng, 20, network.input_shape)
     # Not in the logits: without a leak the sum over the steps may stay the same.
-    levels = [GoldenModel(each).run(images, keep_levels=True).levels[0] for each in (network, other)]
+    levels = [GoldenModel(each).run(images, keep_levels=True).levels[1] for each in (network, other)]
     assert not torch.equal(*levels)
 
 
