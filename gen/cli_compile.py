@@ -57,7 +57,7 @@ def compile_run(
       lmht compile runs/mnist --lanes 16,4 --split 0:3 --out build/mnist-three-tiles
     """
     from lmht.gen.compile import CompileOptions, compile_network
-    from lmht.gen.report import report_table
+    from lmht.gen.report import report_tables
 
     options = CompileOptions(
         name=name,
@@ -74,7 +74,7 @@ def compile_run(
     )
     _check_spiking(run)
     report = compile_network(run, out, _with_densities(options, run, data_dir))
-    make_console().print(report_table(report))
+    make_console().print(report_tables(report))
 
 
 def _check_spiking(run: Path) -> None:

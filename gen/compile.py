@@ -118,7 +118,7 @@ def compile_network(
     design = design_network(network, options, name=opened.name)
     events = _expected_events(network, options)
     expectation = expect(design, events)
-    layers = report_layers(design, events)
+    layers = report_layers(design, events, expectation)
     # Here, so that the passes above work without the hardware's sources.
     from lmht.gen.write import write_design
 

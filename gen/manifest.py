@@ -7,12 +7,12 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from lmht.gen.layer_record import LayerRecord
 from lmht.rtl.parameters import DesignParameters
 
 __all__ = [
     "MANIFEST_FILE",
     "MANIFEST_FORMAT",
-    "LayerRecord",
     "Manifest",
     "MemoryRecord",
     "RegisterRecord",
@@ -56,45 +56,6 @@ class RegisterRecord(_Record):
     access: str = Field(pattern="^(ro|rw|wo|w1c)$")
     description: str
     fields: dict[str, FieldRecord]
-
-
-class LayerRecord(_Record):
-    """One layer of the report: sizes, widths in bits, and expected work for an average image.
-
-    Attributes
-    ----------
-    inputs, neurons : int
-        ``J`` and ``N``.
-    tiles, lanes, groups : int
-        Tiles, lanes per tile, and cycles an event takes in the largest tile.
-    update_lanes, mix_multipliers : int
-        Neurons updated at a time in a tile, and multipliers for each.
-    weight_bits, accumulator_bits, mix_bits, current_bits, membrane_bits : int
-        ``WB``, ``AB``, before and after the shift, ``MB`` (0 for a classifier).
-    memory_bits : int
-        All loadable memories of the layer.
-    expected_events : float
-        Events into the layer.
-    expected_integration_cycles, update_cycles : float
-        Work of its slowest tile per image.
-    """
-
-    inputs: int
-    neurons: int
-    tiles: int
-    lanes: int
-    groups: int
-    update_lanes: int
-    mix_multipliers: int
-    weight_bits: int
-    accumulator_bits: int
-    mix_bits: int
-    current_bits: int
-    membrane_bits: int
-    memory_bits: int
-    expected_events: float
-    expected_integration_cycles: float
-    update_cycles: float
 
 
 class SourceRecord(_Record):

@@ -1,4 +1,4 @@
-"""What a compile tells: a line for every layer with widths, memories and expected cycles."""
+"""What a compile tells: the hardware of every layer, and how the pipeline is balanced."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
+from rich.console import Group
 from rich.table import Table
 
-from lmht.gen.encoder_work import EncoderWork, expected_encoder_cycles
-from lmht.gen.estimate import Estimate, estimate, integration_cycles
-from lmht.gen.manifest import LayerRecord
+from lmht.gen.estimate import Estimate, estimate
+from lmht.gen.frame_work import expected_frames
+from lmht.gen.layer_record import LayerRecord, describe_layer
+from lmht.gen.work import link_events
 from lmht.rtl.parameters import DesignParameters
-from lmht.rtl.tile_parameters import TileParameters
 
-__all__ = ["CompileReport", "expect", "report_layers", "report_table"]
+__all__ = ["CompileReport", "expect", "report_layers", "report_tables"]
 
 # Enough frames for the first one's latency to vanish in the average.
-_STEADY_FRAMES = 64
+_STEADY_FRAMES = 24
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,77 +53,83 @@ class CompileReport:
 
 
 def expect(design: DesignParameters, events: Sequence[float]) -> Estimate:
-    """Estimate for frames that all have the expected number of events."""
-    frames = np.tile(np.rint(np.asarray(events)).astype(np.int64), (_STEADY_FRAMES, 1))
-    cycles = np.full(_STEADY_FRAMES, round(expected_encoder_cycles(design.frame, events[0])), dtype=np.int64)
-    nothing = np.zeros_like(cycles)
-    return estimate(design, EncoderWork(cycles, nothing, nothing), frames)
+    """Estimate for frames that all have the expected events, as :func:`~lmht.gen.plan.expected_events` gives them."""
+    return estimate(design, expected_frames(design, events, _STEADY_FRAMES))
 
 
-def report_layers(design: DesignParameters, events: Sequence[float]) -> tuple[LayerRecord, ...]:
-    """A record for every layer; `events` are the expected events into each."""
-    return tuple(_report_layer(tiles, count) for tiles, count in zip(design.layers, events, strict=True))
-
-
-def _report_layer(tiles: tuple[TileParameters, ...], events: float) -> LayerRecord:
-    largest = max(tiles, key=lambda tile: tile.channels)
-    neuron = largest.neuron
-    return LayerRecord(
-        inputs=sum(projection.input.positions for projection in largest.projections),
-        neurons=largest.layer_channels,
-        tiles=len(tiles),
-        lanes=largest.lanes,
-        groups=largest.groups,
-        update_lanes=largest.update_lanes,
-        mix_multipliers=largest.mix_multipliers,
-        weight_bits=max(projection.weight_bits for projection in largest.projections),
-        accumulator_bits=neuron.accumulator_bits,
-        mix_bits=neuron.mix_bits,
-        current_bits=neuron.current_bits,
-        membrane_bits=0 if neuron.is_classifier else neuron.membrane_bits,
-        memory_bits=sum(shape.width * shape.depth for tile in tiles for shape in tile.memories.values()),
-        expected_events=round(events, 3),
-        expected_integration_cycles=round(integration_cycles(events, largest.groups), 3),
-        update_cycles=float(largest.update_cycles),
+def report_layers(
+    design: DesignParameters, events: Sequence[float], expectation: Estimate
+) -> tuple[LayerRecord, ...]:
+    """A record for every layer; `events` as for :func:`expect`."""
+    links = link_events([tiles[0] for tiles in design.layers], events)
+    return tuple(
+        describe_layer(
+            tiles, expectation, sum(links[projection.source + 1] for projection in tiles[0].projections)
+        )
+        for tiles in design.layers
     )
 
 
-def report_table(report: CompileReport) -> Table:
-    """The report for a terminal."""
+def report_tables(report: CompileReport) -> Group:
+    """The report for a terminal: a table of the hardware and one of the pipeline's balance."""
+    return Group(_hardware_table(report), _balance_table(report))
+
+
+def _hardware_table(report: CompileReport) -> Table:
     table = Table(
         title=f"{report.name}: {report.architecture}, design {report.design_hash}",
-        caption=(
-            f"{report.memory_bits:,} memory bits; "
-            f"{report.expected_cycles_per_image:,.0f} cycles an image, most in {report.busiest_stage}; "
-            f"written in {report.seconds:.1f} s to {report.folder}"
-        ),
+        caption=f"{report.memory_bits:,} bits of loadable memory",
     )
     table.add_column("layer")
     for header in (
         "tiles x lanes",
+        "update",
         "weight",
         "accumulator",
-        "mix",
         "current",
         "membrane",
-        "memory bits",
-        "events",
-        "integrate",
-        "update",
+        "loadable bits",
+        "rows kept",
+        "their bits",
+        "whole map",
+        "FIFO words",
     ):
         table.add_column(header, justify="right")
     for layer in report.layers:
         table.add_row(
-            f"{layer.inputs}-{layer.neurons}",
-            f"{layer.tiles} x {layer.lanes}",
+            layer.notation,
+            f"{layer.tiles} x {layer.lanes}" + (" x taps" if layer.tap_unroll else ""),
+            f"{layer.update_lanes} x {layer.mix_multipliers}",
             str(layer.weight_bits),
             str(layer.accumulator_bits),
-            str(layer.mix_bits),
             str(layer.current_bits),
             str(layer.membrane_bits or "-"),
             f"{layer.memory_bits:,}",
+            f"{layer.kept_rows} of {layer.shape[1]}",
+            f"{layer.accumulator_memory_bits:,}",
+            f"{layer.map_accumulator_bits:,}",
+            f"{layer.fifo_words:,}" if layer.fifo_words else "-",
+        )
+    return table
+
+
+def _balance_table(report: CompileReport) -> Table:
+    cycles = report.expected_cycles_per_image
+    table = Table(
+        title="expected cycles of work for an image, and part of the time",
+        caption=(
+            f"{cycles:,.0f} cycles an image, most in {report.busiest_stage}; "
+            f"written in {report.seconds:.1f} s to {report.folder}"
+        ),
+    )
+    table.add_column("layer")
+    for header in ("events in", "integrate", "update", "encode"):
+        table.add_column(header, justify="right")
+    for layer in report.layers:
+        parts = (layer.integration_cycles, layer.update_cycles, layer.encoder_cycles)
+        table.add_row(
+            layer.notation,
             f"{layer.expected_events:,.1f}",
-            f"{layer.expected_integration_cycles:,.0f}",
-            f"{layer.update_cycles:,.0f}",
+            *(f"{part:,.0f} {part / cycles:4.0%}" for part in parts),
         )
     return table
