@@ -19,8 +19,8 @@ __all__ = ["SpikeEncoder", "map_vector_layout", "spike_vector_layout"]
 def spike_vector_layout(parameters: TileParameters) -> data.StructLayout:
     """Payload in front of the spike encoder: the levels of one update row of a pixel, behind the pooling.
 
-    ``x``, ``row``, ``last`` (vector of this row of the map), ``frame`` (with ``last`` only: of the frame), ``error``
-    (with ``frame`` only) and ``levels[lane][step]``.
+    ``x``, ``row``, ``last`` (vector of this row of the map), ``frame`` (counts with ``last``: the frame's last row),
+    ``error`` (counts with ``frame``) and ``levels[lane][step]``.
     """
     output = parameters.output
     return data.StructLayout(

@@ -29,6 +29,7 @@ TILES: dict[str, dict[str, Any]] = {
     "1 lane": {"channels": 9, "update_lanes": 1, "levels": 2, "steps": 3},
     "one row": {"channels": 5, "update_lanes": 6, "levels": 1, "steps": 1},
     "classifier": {"channels": 10, "update_lanes": 4, "levels": None},
+    "map": {"channels": 5, "update_lanes": 2, "levels": 2, "steps": 2, "offset": 3, "height": 3, "width": 6},
 }
 PADDED = TILES["4 lanes with padding, 2 steps"]
 
