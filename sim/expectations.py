@@ -7,12 +7,12 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
+from lmht.gen.frame_work import measure_frames
 from lmht.gen.integer import IntegerNetwork
 from lmht.rtl.parameters import DesignParameters
 from lmht.rtl.projection import IMAGE
 from lmht.rtl.tile_parameters import TileParameters
 from lmht.sim.golden import GoldenModel
-from lmht.sim.traffic import integration_cycles, link_maps, sent_events, silent_tiles, updated_pixels
 
 __all__ = ["Expectations", "StageWork", "TileExpectations", "expect", "stage_work"]
 
@@ -29,16 +29,14 @@ class TileExpectations:
     ----------
     events_in, events_out : numpy.ndarray
         Events that it takes, over all its inputs, and that it sends; a classifier sends all its logits.
-    integration : numpy.ndarray
-        Cycles that its synapse lanes work.
-    pixels : numpy.ndarray
-        Pixels whose neurons it updates.
+    integration, update : numpy.ndarray
+        Cycles that its synapse lanes and its mixing multipliers work.
     """
 
     events_in: IntArray
     events_out: IntArray
     integration: IntArray
-    pixels: IntArray
+    update: IntArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,8 +81,8 @@ class Expectations:
             "events_in": expected.events_in,
             "dropped": 0,
             "integrate": expected.integration,
-            "skipped": tile.height * tile.width - expected.pixels,
-            "update": expected.pixels * tile.update_cycles,
+            "skipped": tile.height * tile.width - expected.update // tile.update_cycles,
+            "update": expected.update,
             "events_out": expected.events_out,
         }
         return {f"{tile.name}_{name}": int(np.asarray(values).sum()) for name, values in counters.items()}
@@ -92,11 +90,11 @@ class Expectations:
 
 def expect(network: IntegerNetwork, parameters: DesignParameters, images: NDArray[np.uint8]) -> Expectations:
     """Run the golden model on images of shape (N, C, H, W)."""
-    model, silent = GoldenModel(network), silent_tiles(parameters, network)
+    model = GoldenModel(network)
     size = network.inputs + sum(layer.neurons * layer.steps for layer in network.layers)
     batch = max(1, min(1000, _BATCH_ELEMENTS // size))
     parts = [
-        _expect_batch(model, parameters, silent, images[start : start + batch])
+        _expect_batch(model, parameters, images[start : start + batch])
         for start in range(0, len(images), batch)
     ]
     return Expectations(
@@ -116,31 +114,32 @@ def expect(network: IntegerNetwork, parameters: DesignParameters, images: NDArra
 
 
 def _expect_batch(
-    model: GoldenModel, parameters: DesignParameters, silent: dict[str, bool], images: NDArray[np.uint8]
+    model: GoldenModel, parameters: DesignParameters, images: NDArray[np.uint8]
 ) -> Expectations:
     result = model.run(images, keep_levels=True)
-    maps = link_maps(parameters, images, result.levels or [])
-    events = {source: sent_events(levels) for source, levels in maps.items()}
-    totals = {source: np.asarray(sent.sum(dim=(1, 2, 3))) for source, sent in events.items()}
-    tiles = {}
-    for tile in parameters.tiles:
-        if tile.neuron.is_classifier:
-            sent = np.full(len(images), tile.channels, np.int64)
-        else:
-            own = slice(tile.channel_offset, tile.channel_offset + tile.channels)
-            sent = np.asarray(events[tile.layer][..., own].sum(dim=(1, 2, 3)))
-        tiles[tile.name] = TileExpectations(
-            events_in=sum((totals[p.source] for p in tile.projections), np.zeros(len(images), np.int64)),
-            events_out=sent,
-            integration=integration_cycles(tile, events),
-            pixels=updated_pixels(tile, events, silent=silent[tile.name]),
+    levels = [layer.numpy() for layer in result.levels or []]
+    work = measure_frames(parameters, model.network, images, levels)
+    link_events = np.stack([_per_image(events) for events in work.events], axis=1)
+    tiles = {
+        tile.name: TileExpectations(
+            events_in=link_events[:, [projection.source + 1 for projection in tile.projections]].sum(axis=1),
+            events_out=_per_image(work.tiles[tile.name].sent),
+            integration=_per_image(*work.tiles[tile.name].integration),
+            update=_per_image(work.tiles[tile.name].update),
         )
+        for tile in parameters.tiles
+    }
     return Expectations(
         logits=result.logits.numpy(),
         predictions=result.predictions.numpy(),
-        link_events=np.stack([totals[source] for source in sorted(totals)], axis=1),
+        link_events=link_events,
         tiles=tiles,
     )
+
+
+def _per_image(*rows: NDArray[np.float64]) -> IntArray:
+    """Sum over the rows of every image; the counts are whole numbers."""
+    return np.rint(sum(part.sum(axis=1) for part in rows)).astype(np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,7 +162,7 @@ def stage_work(expected: Expectations, parameters: DesignParameters) -> list[Sta
         own = expected.tiles[tile.name]
         work += [
             StageWork(tile.name, "integration", own.integration),
-            StageWork(tile.name, "update", own.pixels * tile.update_cycles),
+            StageWork(tile.name, "update", own.update),
             StageWork(tile.name, "encoder", own.events_out),
         ]
     return work

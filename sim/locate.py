@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from lmht.rtl.parameters import DesignParameters
 from lmht.rtl.projection import IMAGE
 from lmht.sim.golden import GoldenModel
+from lmht.sim.golden_projection import pool_levels
 from lmht.sim.simulation import SimulationRun, TapState
 from lmht.sim.taps import Tap, TapWords, design_taps
-from lmht.sim.traffic import link_maps
 
 __all__ = ["Fault", "locate", "stall_text"]
 
@@ -99,8 +99,12 @@ def _link_values(
 ) -> dict[int, IntArray]:
     """Golden values on every link, by the source that sends them: shape (positions, steps)."""
     result = model.run(pixels[None], keep_levels=True)
-    maps = link_maps(parameters, pixels[None], result.levels or [])
-    values = {source: levels[:, 0].flatten(1).numpy().astype(np.int64).T for source, levels in maps.items()}
+    values = {IMAGE: np.ascontiguousarray(pixels.transpose(1, 2, 0)).reshape(-1, 1).astype(np.int64)}
+    for tiles, flat in zip(parameters.layers, result.levels or [], strict=False):
+        tile = tiles[0]
+        levels = flat[:, 0].unflatten(1, (tile.height, tile.width, tile.layer_channels))
+        pooled = pool_levels(levels, tile.pooling, tile.neuron.levels or 0)
+        values[tile.layer] = pooled.flatten(1).numpy().astype(np.int64).T
     return values | {len(parameters.layers) - 1: result.logits.numpy().T}
 
 

@@ -111,7 +111,8 @@ def test_work_of_every_tile_is_that_of_its_single_events(seed):
                 own = slice(tile.channel_offset, tile.channel_offset + tile.channels)
                 skips = not quiet_levels(network.layers[tile.layer])[:, own].any()
                 assert skips or not quiet
-            assert found.pixels[number] == (len(touched) if skips else tile.height * tile.width)
+            updated = len(touched) if skips else tile.height * tile.width
+            assert found.update[number] == updated * tile.update_cycles
             if tile.neuron.is_classifier:
                 assert found.events_out[number] == tile.channels
             else:
@@ -126,7 +127,8 @@ def test_a_biased_layer_updates_every_pixel():
     levels = GoldenModel(network).run(images, keep_levels=True).levels[0]
     tile = design.tiles[0]
     assert levels.any(), "a neuron must spike from its bias alone"
-    assert expect(network, design, images).tiles[tile.name].pixels.tolist() == [tile.height * tile.width]
+    updated = tile.height * tile.width
+    assert expect(network, design, images).tiles[tile.name].update.tolist() == [updated * tile.update_cycles]
 
 
 def test_counters_follow_from_the_work():
@@ -140,9 +142,10 @@ def test_counters_follow_from_the_work():
         name = f"router{source + 1}"
         assert counters[f"{name}_events_out"] == consumers * counters[f"{name}_events_in"]
     for tile in design.tiles:
-        pixels = expected.tiles[tile.name].pixels.sum()
-        assert counters[f"{tile.name}_update"] == pixels * tile.update_cycles
-        assert counters[f"{tile.name}_skipped"] == 3 * tile.height * tile.width - pixels
+        update = expected.tiles[tile.name].update.sum()
+        assert counters[f"{tile.name}_update"] == update
+        skipped = counters[f"{tile.name}_skipped"]
+        assert (3 * tile.height * tile.width - skipped) * tile.update_cycles == update
     resources = {(work.stage, work.resource) for work in stage_work(expected, design)}
     assert ("frame_encoder", "encoder") in resources
     assert {(tile.name, "update") for tile in design.tiles} < resources
