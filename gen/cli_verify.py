@@ -119,7 +119,7 @@ def _show(report: VerifyReport) -> None:
 
 def _place(difference: Difference) -> str:
     """The difference's own line, then every coordinate it has."""
-    fields = ("stage", "image", "layer", "neuron", "step", "expected", "found")
+    fields = ("stage", "image", "layer", "y", "x", "channel", "neuron", "step", "expected", "found")
     named = [
         f"{name} {getattr(difference, name)}" for name in fields if getattr(difference, name) is not None
     ]
@@ -132,7 +132,12 @@ def stages_table(report: VerifyReport) -> Table:
     """Work and utilization of every stage of a verification, for a terminal."""
     from rich.table import Table
 
-    table = Table(title=f"Stages, {report.images} images")
+    busiest = report.busiest
+    assert busiest is not None
+    table = Table(
+        title=f"Stages, {report.images} images",
+        caption=f"busiest: {busiest.stage}, {busiest.resource}, {busiest.utilization:.1%}",
+    )
     table.add_column("stage")
     table.add_column("busy with")
     for header in ("cycles an image", "utilization", "events in", "events out"):

@@ -107,8 +107,10 @@ class BenchmarkResult(_Figures):
         table.add_row("logits equal to the golden model", "all" if self.equal else "NO")
         table.add_row("cycles an image", f"{self.cycles_per_image:,.1f}")
         table.add_row("latency in cycles", f"{self.latency_cycles:,.1f}")
+        busiest = self.busiest
         for stage in self.stages:
-            table.add_row(f"utilization of {stage.stage}, {stage.resource}", f"{stage.utilization:.1%}")
+            name = f"{stage.stage}, {stage.resource}" + (" (busiest)" if stage is busiest else "")
+            table.add_row(f"utilization of {name}", f"{stage.utilization:.1%}")
         table.add_row("golden model, images/s", f"{self.golden_images_per_second:,.0f}")
         table.add_row("harness, images/s on one core", f"{self.harness_images_per_second:,.0f}")
         table.add_row("harness, speed of the bare model", f"{self.harness_to_bare:.0%}")

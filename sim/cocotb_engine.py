@@ -71,8 +71,8 @@ class CocotbEngine:
         observe : range, optional
             Images whose words at all taps are recorded.
         expected : mapping, optional
-            ``logits``, shape (N, classes), and ``levels<layer>``, shape (T, N, neurons): the bench itself compares,
-            the levels of the images in `observe`.
+            ``logits``, shape (N, classes), and ``levels<layer>``, shape (T, N, positions on the link behind the layer):
+            the bench itself compares, the levels of the images in `observe`.
         waves : {"fst", "vcd"}, optional
             Record a waveform into the folder `waveform`.
 

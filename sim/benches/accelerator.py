@@ -9,7 +9,7 @@ Parameters (:func:`lmht.sim.runner.bench_parameters`)
     ``observe`` : first and end of the images whose words at all taps are recorded, or absent
     ``nets`` : nets of every tap, with ``observe``
     ``expected`` : npz with ``logits`` (N, classes) and, to compare after every layer, ``levels<layer>``
-        (T, N, neurons); absent: nothing is compared
+        (T, N, positions on the link); absent: nothing is compared
 """
 
 from __future__ import annotations
@@ -178,21 +178,22 @@ class Accelerator:
     def check_levels(self, events: NDArray[np.void]) -> None:
         """Compare the events at every hidden tile's output with the expected levels, neuron by neuron."""
         for index, tap in enumerate(self.taps):
-            name = f"levels{tap.layer}"
-            if self.expected is None or tap.port != "o" or name not in self.expected:
+            name = f"levels{tap.source}"
+            if self.expected is None or not tap.sends or name not in self.expected:
                 continue
             tile = next(tile for tile in self.parameters.tiles if tile.name == tap.stage)
-            own = slice(tile.channel_offset, tile.channel_offset + tile.channels)
             seen = events[events["tap"] == index]
             words = decode_words(tap.layout, seen["payload"], seen["cycle"], seen["image"])
+            channels = np.arange(tap.layout.positions) % tap.layout.channels - tile.channel_offset
+            own = (channels >= 0) & (channels < tile.channels)
             for image in range(*self.settings["observe"]):
                 part = words.of_image(image)
-                found = np.zeros((tile.layer_channels, tap.layout.steps), np.int64)
+                found = np.zeros((tap.layout.positions, tap.layout.steps), np.int64)
                 found[part.position[part.events]] = part.levels[part.events]
                 wanted = self.expected[name][:, image].T
-                wrong = np.argwhere(found[own] != wanted[own])
+                wrong = np.argwhere((found != wanted) & own[:, None])
                 if len(wrong):
-                    neuron, step = wrong[0] + (tile.channel_offset, 0)
+                    neuron, step = wrong[0]
                     raise AssertionError(
                         f"image {image}, layer {tile.layer}, neuron {neuron}, step {step}: level "
                         f"{found[neuron, step]}, not {wanted[neuron, step]}"

@@ -261,7 +261,8 @@ def test_verify_names_the_place_of_a_fault(copied, fails):
     assert line.startswith("design and golden model differ: image 0: layer0_tile0: ")
     named = re.search(r"\[(.*)\]$", line)[1]
     fields = dict(part.split(" ") for part in named.split(", "))
-    assert list(fields) == ["stage", "image", "layer", "neuron", "step", "expected", "found"]
+    names = ["stage", "image", "layer", "y", "x", "channel", "neuron", "step", "expected", "found"]
+    assert list(fields) == names
     assert fields["expected"] != fields["found"]
 
 
