@@ -2,20 +2,58 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmht.gen.choose_widths import bound_accumulators, bound_currents, bound_membranes, choose_widths
-from lmht.gen.integer import IntegerNetwork
+from lmht.gen.integer import IntegerLayer, IntegerNetwork
+from lmht.gen.integer_projection import IntegerProjection
+from lmht.rtl.projection import Pooling
 from lmht.sim.golden import GoldenModel
-from lmht.sim.random_networks import random_layer, random_network
+from lmht.sim.golden_projection import GoldenProjection
+from lmht.sim.random_conv_networks import random_conv_network
+from lmht.sim.random_networks import random_images, random_layer, random_network
 
 
 def fits(values, bits):
-    return -(2 ** (bits - 1)) <= min(values) and max(values) < 2 ** (bits - 1)
+    return -(2 ** (bits - 1)) <= values.min() and values.max() < 2 ** (bits - 1)
 
 
-@settings(max_examples=60)
+def check_widths(network, widths, images):
+    """Nothing that is computed for the images leaves its width."""
+    model = GoldenModel(network)
+    for image in images:
+        for layer, width, trace in zip(network.layers, widths, model.trace(image), strict=True):
+            accumulators = trace.accumulators.numpy().reshape(layer.input_steps, -1, layer.channels)
+            assert fits(accumulators, width.accumulator_bits)
+            assert fits(accumulators - layer.bias, width.accumulator_bits)
+            products = layer.multipliers[:, :, None] * accumulators
+            partial = np.cumsum(products, axis=1)
+            rounding = 1 << layer.shift >> 1
+            for sums in (products, partial, partial[:, -1] + rounding):
+                assert fits(sums, width.mix_bits)
+            assert fits(trace.currents, width.current_bits)
+            if trace.charged is not None:
+                assert fits(np.array([layer.initial_membrane]), width.membrane_bits)
+                for membranes in (trace.charged, trace.membranes):
+                    assert fits(membranes, width.membrane_bits)
+
+
+def extreme_images(network):
+    """Images that drive the neurons of the first layer as far as they go."""
+    images = []
+    for channel in network.layers[0].projections[0].weights:
+        for sign in (1, -1):
+            # Repeats the kernel over the map, so that a window of its size holds all taps in some order.
+            tiles = [-(-size // have) for size, have in zip(network.input_shape, channel.shape, strict=True)]
+            channels, height, width = network.input_shape
+            pattern = np.tile(channel, tiles)[:channels, :height, :width]
+            images.append(np.where(sign * pattern > 0, 255, 0))
+    return np.array(images, dtype=np.uint8)
+
+
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 2**31),
     levels=st.integers(1, 15),
@@ -25,7 +63,9 @@ def fits(values, bits):
     fraction_bits=st.integers(0, 10),
     start=st.integers(-5000, 5000),
 )
-def test_no_value_of_any_image_leaves_its_width(seed, levels, steps, leak, weight_bits, fraction_bits, start):
+def test_no_value_of_a_linear_network_leaves_its_width(
+    seed, levels, steps, leak, weight_bits, fraction_bits, start
+):
     rng = np.random.default_rng(seed)
     network = random_network(
         rng,
@@ -38,38 +78,97 @@ def test_no_value_of_any_image_leaves_its_width(seed, levels, steps, leak, weigh
         fraction_bits=fraction_bits,
     )
     first, *others = network.layers
-    network = IntegerNetwork(
-        name="n", input_shape=(1, 2, 3), layers=(replace(first, initial_membrane=start), *others)
+    network = replace(network, layers=(replace(first, initial_membrane=start), *others))
+    images = np.concatenate([extreme_images(network), rng.choice([0, 1, 255], (5, 1, 2, 3)).astype(np.uint8)])
+    check_widths(network, choose_widths(network), images)
+
+
+@settings(max_examples=40)
+@given(seed=st.integers(0, 2**31))
+def test_no_value_of_a_convolutional_network_leaves_its_width(seed):
+    rng = np.random.default_rng(seed)
+    network = random_conv_network(rng, max_size=6, max_levels=15, max_steps=8)
+    images = np.concatenate([extreme_images(network), random_images(rng, 4, network.input_shape)])
+    check_widths(network, choose_widths(network), images)
+
+
+@pytest.mark.parametrize("field", ["accumulator_bits", "mix_bits", "current_bits", "membrane_bits"])
+def test_a_bit_less_is_found(field):
+    network = random_network(np.random.default_rng(3), input_shape=(1, 2, 3), widths=(1, 3), levels=2)
+    images = extreme_images(network)
+    first, *others = choose_widths(network)
+    check_widths(network, (first, *others), images)
+    # The bounds of one neuron without hidden inputs are exact.
+    narrow = replace(first, **{field: getattr(first, field) - 1})
+    with pytest.raises(AssertionError):
+        check_widths(network, (narrow, *others), images)
+
+
+def two_projections(rng):
+    """A layer with a shifted convolution over sums of pixels and a wide branch of the same map."""
+    weights = rng.integers(-7, 7, (4, 2, 3, 3), endpoint=True)
+    main = IntegerProjection(
+        source=0,
+        input_shape=(2, 6, 6),
+        weights=weights,
+        shift=5,
+        padding=(1, 1),
+        pooling=Pooling(kind="sum", size=(2, 2)),
+        input_max_level=3,
     )
-    model = GoldenModel(network)
-    # Each neuron's own extreme images, and random ones.
-    extremes = [np.where(sign * first.weights > 0, 255, 0).reshape(-1, 1, 2, 3) for sign in (1, -1)]
-    images = np.concatenate([*extremes, rng.choice([0, 1, 255], (5, 1, 2, 3))]).astype(np.uint8)
-    widths = choose_widths(network)
-    for image in images:
-        for layer, width, trace in zip(network.layers, widths, model.trace(image), strict=True):
-            accumulators = trace.accumulators
-            assert fits(accumulators.flatten().tolist(), width.accumulator_bits)
-            assert fits((accumulators.numpy() - layer.bias).ravel().tolist(), width.accumulator_bits)
-            products = layer.multipliers * accumulators.numpy()
-            partial = np.cumsum(products, axis=1)
-            rounding = 1 << layer.shift >> 1
-            assert fits([*products.flat, *partial.flat, *(partial[:, -1] + rounding).flat], width.mix_bits)
-            assert fits(trace.currents.flatten().tolist(), width.current_bits)
-            if trace.charged is not None:
-                values = [start, *trace.charged.flatten().tolist(), *trace.membranes.flatten().tolist()]
-                assert fits(values[1 if layer is not first else 0 :], width.membrane_bits)
+    branch = IntegerProjection(
+        source=1,
+        input_shape=(4, 3, 3),
+        weights=rng.integers(-900, 900, (4, 1, 1, 1), endpoint=True),
+        weight_bits=11,
+        groups=4,
+        input_max_level=2,
+    )
+    bias = rng.integers(-2000, 2000, 4)
+    return IntegerLayer(
+        projections=(main, branch), bias=bias, multipliers=np.ones((1, 1, 4), dtype=int), shift=0, levels=2
+    )
 
 
-def test_accumulator_bounds_are_reached():
-    layer = random_layer(np.random.default_rng(0), inputs=6, neurons=5, steps=2, levels=2)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_accumulator_bounds_are_reached_in_the_middle_of_a_map(sign):
+    layer = two_projections(np.random.default_rng(0))
     weighted, accumulator = bound_accumulators(layer)
-    for n in range(5):
-        positive = int(np.maximum(layer.weights[n], 0).sum()) * 255
-        negative = int(np.minimum(layer.weights[n], 0).sum()) * 255
-        assert (weighted.low[n], weighted.high[n]) == (negative, positive)
-        bias = int(layer.bias[n])
-        assert (accumulator.low[n], accumulator.high[n]) == (negative + bias, positive + bias)
+    bounds = weighted.high if sign > 0 else weighted.low
+    for n in range(layer.channels):
+        total = 0
+        for projection in layer.projections:
+            taps = np.where(sign * projection.weights[n] > 0, projection.input_max_level, 0)
+            channels, height, width = projection.input_shape
+            levels = np.zeros((1, 1, height, width, channels), dtype=np.uint8)
+            if projection.pooling is not None:
+                levels[0, 0] = taps.repeat(2, axis=1).repeat(2, axis=2).transpose(1, 2, 0)
+            else:
+                levels[0, 0, 1, 1, n] = taps[0, 0, 0]
+            total += int(
+                GoldenProjection(projection).run(torch.from_numpy(levels), torch.int64)[0, 0, 1, 1, n]
+            )
+        assert total == bounds[n]
+    np.testing.assert_array_equal(accumulator.low, weighted.low + layer.bias)
+    np.testing.assert_array_equal(accumulator.high, weighted.high + layer.bias)
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 2**31))
+def test_bounds_hold_after_every_event_in_any_order(seed):
+    rng = np.random.default_rng(seed)
+    layer = two_projections(rng)
+    weighted, _ = bound_accumulators(layer)
+    for n in range(layer.channels):
+        # What every event, of pixels before pooling, adds to an accumulator that no padding touches.
+        added = [
+            (projection.weights[n].reshape(-1, 1) << projection.shift)
+            * rng.integers(0, projection.input_max_level, (1, 4 if projection.pooling else 1), endpoint=True)
+            for projection in layer.projections
+        ]
+        sums = np.cumsum(rng.permutation(np.concatenate([part.reshape(-1) for part in added])))
+        assert weighted.low[n] <= min(0, sums.min())
+        assert max(0, sums.max()) <= weighted.high[n]
 
 
 @settings(max_examples=100)
@@ -91,10 +190,20 @@ def test_membrane_bounds_are_exact_for_one_step(low, size, levels, fraction_bits
     assert (held.low[0], held.high[0]) == (min(values), max(values))
 
 
+def dense(weights):
+    weights = np.array(weights)
+    return IntegerProjection.dense(weights, input_shape=(weights.shape[1], 1, 1), source=-1)
+
+
 def test_widths_of_a_small_layer_by_hand():
     layer = random_layer(np.random.default_rng(0), inputs=2, neurons=1, steps=1, levels=None)
-    layer = replace(layer, weights=np.array([[3, -2]]), bias=np.array([10]), multipliers=np.array([[[4]]]))
-    widths = choose_widths(IntegerNetwork(name="n", input_shape=(1, 1, 2), layers=(layer,)))[0]
+    layer = replace(
+        layer,
+        projections=(dense([[3, -2]]),),
+        bias=np.array([10]),
+        multipliers=np.array([[[4]]]),
+    )
+    widths = choose_widths(IntegerNetwork(name="n", input_shape=(2, 1, 1), layers=(layer,)))[0]
     # A from -510 to 775, 4 A from -2040 to 3100.
     assert (widths.accumulator_bits, widths.mix_bits, widths.current_bits) == (11, 13, 13)
 
@@ -104,7 +213,7 @@ def test_spike_is_always_a_slice_of_the_membrane():
     network = random_network(rng, input_shape=(1, 1, 1), widths=(1, 2), levels=5)
     quiet = replace(
         network.layers[0],
-        weights=np.zeros((1, 1), dtype=int),
+        projections=(dense([[0]]),),
         bias=np.zeros(1, dtype=int),
         initial_membrane=0,
     )
@@ -114,6 +223,6 @@ def test_spike_is_always_a_slice_of_the_membrane():
 
 def test_too_wide_is_refused():
     layer = random_layer(np.random.default_rng(0), inputs=1, neurons=1, steps=1, levels=None)
-    layer = replace(layer, bias=np.array([2**47 - 1]), weights=np.array([[7]]))
+    layer = replace(layer, bias=np.array([2**47 - 1]), projections=(dense([[7]]),))
     with pytest.raises(ValueError, match=r"^layer 0: accumulator_bits must be between 1 and 48, not 49$"):
         choose_widths(IntegerNetwork(name="n", input_shape=(1, 1, 1), layers=(layer,)))

@@ -99,7 +99,7 @@ def check_weights(tile, number, projection, contents):
                 )
                 assert found == weight
                 set_bits += (weight & (1 << bits) - 1).bit_count()
-    assert np.bitwise_count(rows).sum() == set_bits
+    assert np.unpackbits(rows.view(np.uint8)).sum() == set_bits
 
 
 def check_neurons(tile, layer, contents):
