@@ -15,7 +15,7 @@ def test_rows_hold_every_field_at_its_place(data):
     rows = data.draw(st.integers(1, 5))
     blocks, expected, offset = [], [0] * rows, 0
     for _ in range(data.draw(st.integers(1, 3))):
-        bits, count = data.draw(st.integers(1, 50)), data.draw(st.integers(1, 9))
+        bits, count = data.draw(st.integers(1, 63)), data.draw(st.integers(1, 9))
         signed = data.draw(st.booleans())
         low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
         values = data.draw(
