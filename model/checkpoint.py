@@ -44,8 +44,12 @@ def save_checkpoint(run_dir: str | Path, state: dict[str, torch.Tensor], run: Ru
     """
     folder = Path(run_dir)
     folder.mkdir(parents=True, exist_ok=True)
+    # Cloned, since safetensors refuses one tensor under two names, as a layer used in two places has it.
     content = safetensors.torch.save(
-        {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+        {
+            name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for name, tensor in state.items()
+        }
     )
     run = run.model_copy(update={"weights_sha256": hashlib.sha256(content).hexdigest()})
     write_atomically(folder / WEIGHTS_FILE, content)

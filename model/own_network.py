@@ -149,5 +149,6 @@ def _attempt(source: OwnSource, failure: str, action: Callable[[], _Result]) -> 
         lines = [frame.lineno for frame in frames if frame.filename == str(source.path)]
         line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
         place = source.path if line is None else f"{source.path}:{line}"
-        text = " ".join(str(error).split())
+        # A SyntaxError says its place a second time.
+        text = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
         raise OwnNetworkError(f"{place}: {failure}: {type(error).__name__}: {text}") from error

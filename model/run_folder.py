@@ -48,7 +48,7 @@ def find_earlier_run(folder: Path, wanted: RunConfig, resume: bool) -> RunConfig
         raise RunError(f"{folder} already holds a run; resume it, choose another folder or overwrite")
     # After an interruption in the first epoch's writing there is a resume file alone.
     run = read_run_config(folder) if has_config else read_training_run(folder)
-    difference = _first_difference(run.model_dump(), wanted.model_dump())
+    difference = _first_difference(run, wanted)
     if difference is not None:
         field, found, asked = difference
         raise RunError(
@@ -62,12 +62,14 @@ def find_earlier_run(folder: Path, wanted: RunConfig, resume: bool) -> RunConfig
     return run
 
 
-def _first_difference(run: dict, wanted: dict) -> tuple[str, object, object] | None:
-    if run["dataset"] != wanted["dataset"]:
-        return "dataset", run["dataset"], wanted["dataset"]
+def _first_difference(run: RunConfig, wanted: RunConfig) -> tuple[str, object, object] | None:
+    if run.dataset != wanted.dataset:
+        return "dataset", run.dataset, wanted.dataset
+    if type(run.network) is not type(wanted.network):
+        return "network.architecture", run.network.architecture, wanted.network.architecture
     for group in ("network", "training"):
-        for field, value in wanted[group].items():
-            found = run[group].get(field)
-            if found != value:
-                return f"{group}.{field}", found, value
+        found = getattr(run, group).model_dump()
+        for field, value in getattr(wanted, group).model_dump().items():
+            if found[field] != value:
+                return f"{group}.{field}", found[field], value
     return None

@@ -53,7 +53,10 @@ def save_training_state(run_dir: Path, state: TrainingState) -> None:
         for slot, tensor in slots.items():
             if tensor is not None:
                 tensors[f"optimizer.{index}.{slot}"] = tensor
-    own = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    own = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
     content = safetensors.torch.save(own, metadata={"run": state.run.model_dump_json()})
     write_atomically(run_dir / RESUME_FILE, content)
 

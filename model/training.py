@@ -152,11 +152,11 @@ def _check_suits(config: NetworkConfig | ConvNetworkConfig, dataset: Dataset) ->
 
 def _fresh_state(network: Network | SpikingNetwork, config: TrainingConfig) -> TrainingState:
     quantized = (QuantLinear, QuantConv2d)
-    weights = [module.weight for module in network.modules() if isinstance(module, quantized)]
-    chosen = {id(weight) for weight in weights}
-    others = [parameter for parameter in network.parameters() if id(parameter) not in chosen]
+    # By their identity: two layers may share a weight.
+    weights = {id(layer.weight): layer.weight for layer in network.modules() if isinstance(layer, quantized)}
+    others = [parameter for parameter in network.parameters() if id(parameter) not in weights]
     groups = [
-        {"params": weights, "weight_decay": config.weight_decay},
+        {"params": list(weights.values()), "weight_decay": config.weight_decay},
         {"params": others, "weight_decay": 0.0},
     ]
     optimizer: torch.optim.Optimizer
@@ -177,7 +177,8 @@ def _train_epochs(
     with TrainingProgress(config.epochs, updates, done, enabled=progress) as bar:
         try:
             while len(run.history) < config.epochs and not _has_stalled(run):
-                record = _train_epoch(state, config, part, len(run.history) + 1, updates, bar)
+                with torch.random.fork_rng(devices=[]):
+                    record = _train_epoch(state, config, part, len(run.history) + 1, updates, bar)
                 run = _add_record(state, run, record)
                 state.run = run
                 save_training_state(folder, state)
@@ -193,7 +194,10 @@ def _train_epoch(
     state: TrainingState, config: TrainingConfig, part: Part, epoch: int, updates: int, bar: TrainingProgress
 ) -> EpochRecord:
     state.network.train()
-    generator = torch.Generator().manual_seed(config.seed * 1_000_003 + epoch)
+    # Of its own for order and augmentation; what the network draws, such as dropout, comes from the global one.
+    seed = config.seed * 1_000_003 + epoch
+    generator = torch.Generator().manual_seed(seed)
+    torch.manual_seed(seed)
     loss_sum = torch.zeros((), dtype=torch.float64, device=part.device)
     correct = torch.zeros((), dtype=torch.int64, device=part.device)
     seen = 0
