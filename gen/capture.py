@@ -197,7 +197,9 @@ class _Capture:
         """The last currents are the logits."""
         (result,) = node.args
         if not isinstance(result, fx.Node):
-            raise CaptureError(f"network: its result must be one tensor of logits, not {result!r}")
+            raise CaptureError(
+                f"network: its result must be one tensor of logits, not a {type(result).__name__}"
+            )
         value = self.values[result]
         place = describe_place(self.root, result)
         wanted = (self.network.steps * IMAGES, self.network.classes)
@@ -207,6 +209,11 @@ class _Capture:
             )
         if len(value.layer.projections) > 1:
             raise CaptureError(f"{place}: the sum of two classifiers is not mapped; use one Linear layer")
+        if value.shape[1:] != (1, 1):
+            height, width = value.shape[1:]
+            raise CaptureError(
+                f"{place}: a classifier has one pixel, not {height} x {width}; pool or flatten the spikes before it"
+            )
         if tuple(self.tensors[result].shape) != wanted:
             found = tuple(self.tensors[result].shape)
             raise CaptureError(
@@ -218,8 +225,7 @@ class _Capture:
         logits = self.tensors[result].unflatten(0, (self.network.steps, IMAGES)).mean(dim=0)
         if not torch.allclose(logits, expected, rtol=1e-3, atol=1e-3):
             raise CaptureError(
-                "network: what was captured computes something else, as after changing a tensor that has two names in "
-                "place; use plain sums"
+                "network: it computes something else than when it was traced; forward must do the same at every call"
             )
 
     def _classifier_name(self, node: fx.Node) -> str:

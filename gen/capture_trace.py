@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 import re
+import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +25,17 @@ _LEAVES = (LMHT, QCFS, QuantConv2d, QuantLinear, nn.Conv2d, nn.Linear, nn.module
 """Modules that stay whole, also as bases of the user's classes; and all others of torch.nn but containers."""
 
 
+class _Proxy(fx.Proxy):
+    """Keeps ``+=`` apart from ``+``, since it also changes its operand wherever that has another name."""
+
+    def __iadd__(self, other: object) -> fx.Proxy:
+        return self.tracer.create_proxy("call_function", operator.iadd, (self, other), {})
+
+
 class _Tracer(fx.Tracer):
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Proxy(node, self)
+
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, _LEAVES) or super().is_leaf_module(m, module_qualified_name)
 
@@ -79,8 +91,6 @@ def trace(network: SpikingNetwork) -> tuple[nn.Module, fx.Graph]:
 
 def _line_of_user(network: SpikingNetwork) -> str:
     """Type of the module, and the innermost line outside PyTorch in which the current exception went by."""
-    import sys
-
     _, _, trace_back = sys.exc_info()
     torch_folder = str(Path(torch.__file__).parent)
     frames = [
@@ -99,8 +109,8 @@ def describe_place(root: nn.Module, node: fx.Node) -> str:
         return f"{_without_root(target)} ({type(root.get_submodule(target)).__name__})"
     stack = list(node.meta.get("nn_module_stack", {}).values())
     path, kind = stack[-1] if stack else (_ROOT, type(root.get_submodule(_ROOT)))
-    function = re.sub(r"_\d+$", "", node.name)
-    return f"{_without_root(path)} ({kind.__name__}): {function}"
+    called = _without_root(str(node.target)) if node.op == "get_attr" else re.sub(r"_\d+$", "", node.name)
+    return f"{_without_root(path)} ({kind.__name__}): {called}"
 
 
 def _without_root(path: str) -> str:

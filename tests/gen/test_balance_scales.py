@@ -59,7 +59,8 @@ def test_dead_layer():
 
 
 def test_residual_branch_stays():
-    residual = project([[7, 1], [-7, 3]], [1.0, 1e-6])
-    main, other = balance_layer(project([[7, 1], [-7, 3]], [1.0, 1e-6]), residual).projections
+    faint = [1.0, 1 / (2 * SCALE_RANGE)]
+    residual = project([[7, 1], [-7, 3]], faint)
+    main, other = balance_layer(project([[7, 1], [-7, 3]], faint), residual).projections
     assert other is residual
     assert main.scale[1] == 1 / SCALE_RANGE
