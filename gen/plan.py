@@ -1,46 +1,49 @@
-"""Pass 6: tiles, lanes and multipliers of every layer, so that no part waits for another without need."""
+"""Pass 5: tiles, lanes and multipliers of every layer, so that no part waits for another without need."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from lmht.gen.encoder_work import expected_encoder_cycles
 from lmht.gen.fifo_depth import fifo_depths
 from lmht.gen.integer import IntegerNetwork
-from lmht.gen.integer_projection import IntegerProjection
-from lmht.gen.work import TileWork, expected_work, link_events
-from lmht.rtl.checks import check_range
-from lmht.rtl.events import EventLayout
+from lmht.gen.plan_budget import Budget, DeviceBudget, LaneBudget, grow
+from lmht.gen.plan_layer import MAX_LANES, Choice, LayerPlan
+from lmht.gen.plan_tiles import whole_layers
+from lmht.gen.resources import DEVICES
+from lmht.gen.work import link_events
+from lmht.rtl.checks import check_choice, check_range
 from lmht.rtl.neuron_parameters import NeuronParameters
 from lmht.rtl.parameters import DesignParameters, FrameParameters
-from lmht.rtl.projection import IMAGE, Pooling, ProjectionParameters
-from lmht.rtl.tile_parameters import TileParameters
+from lmht.rtl.projection import ProjectionParameters
 
-__all__ = [
-    "DEFAULT_PIXEL_DENSITY",
-    "DEFAULT_SPIKE_DENSITY",
-    "PlanOptions",
-    "expected_events",
-    "plan",
-]
+__all__ = ["DEFAULT_PIXEL_DENSITY", "DEFAULT_SPIKE_DENSITY", "PlanOptions", "expected_events", "plan"]
 
 DEFAULT_PIXEL_DENSITY = 0.2
 DEFAULT_SPIKE_DENSITY = 0.35
-MAX_LANES = 128
+DEFAULT_LANES = 16
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlanOptions:
     """What the user decides about the hardware; :func:`plan` decides the rest.
 
+    Of `lanes`, `lane_budget` and `device` at most one is given; without any, 16 lanes.
+
     Parameters
     ----------
-    lanes : int or sequence of int
+    lanes : int or sequence of int, optional
         A number is for the slowest layer; a sequence gives the lanes of every layer exactly, 1 to 128.
+    lane_budget : int, optional
+        Lanes of all tiles together, times the taps where all of them are integrated at once.
+    device : str, optional
+        One of :data:`~lmht.gen.resources.DEVICES`, to be filled.
     split : mapping of int to int
-        Layer to number of tiles; 1 for layers left out.
+        Layer to number of tiles; 1 for layers left out (with a budget: at least 1).
+    tap_unroll : mapping of int to bool, or bool, optional
+        Layers, or all, that integrate all taps of an event at once, or do not. What is left out is one tap a cycle,
+        or, with a budget, as it pays.
     bytes_per_beat : int
         Pixels per beat of the input stream: 1, 2, 4, 8 or 16.
     update_lanes, mix_multipliers : int or None
@@ -50,12 +53,25 @@ class PlanOptions:
         Pixels that no event has touched are not updated where their levels are known.
     """
 
-    lanes: int | Sequence[int] = 16
+    lanes: int | Sequence[int] | None = None
+    lane_budget: int | None = None
+    device: str | None = None
     split: Mapping[int, int] | None = None
+    tap_unroll: Mapping[int, bool] | bool | None = None
     bytes_per_beat: int = 8
     update_lanes: int | None = None
     mix_multipliers: int | None = None
     skip_quiet: bool = True
+
+    def tiles(self, layer: int) -> int:
+        """Tiles of a layer; with a budget, the fewest."""
+        return (self.split or {}).get(layer, 1)
+
+    def unrolls(self, layer: int) -> bool | None:
+        """What is decided about all taps of a layer at once; None if nothing."""
+        if isinstance(self.tap_unroll, Mapping):
+            return self.tap_unroll.get(layer)
+        return self.tap_unroll
 
 
 def expected_events(
@@ -91,7 +107,7 @@ def plan(
       sums into their addresses.
     * Lanes: with one number, the layer with the most work gets it, and every other layer the fewest lanes
       with which its expected integration takes at most half the time of the slowest stage; never more lanes
-      than channels.
+      than channels. With a budget, the slowest layer gets more, step by step (:mod:`lmht.gen.plan_budget`).
     * Update lanes and mixing multipliers: the fewest multipliers with which the update is no slower than the
       integration of the same tile or half the slowest stage, whichever is longer; then the fewest update
       lanes.
@@ -111,179 +127,100 @@ def plan(
     Raises
     ------
     ValueError
-        If an option lies outside its range, or a pooling cannot be built; the message names it.
+        If an option lies outside its range, a pooling cannot be built, or the smallest design does not fit; the
+        message names it.
     """
     channels, height, width = network.input_shape
     frame = FrameParameters(
         height=height, width=width, channels=channels, bytes_per_beat=options.bytes_per_beat
     )
-    slices = [_slice_channels(network, index, options.split or {}) for index in range(len(network.layers))]
-    # The largest tile of each layer, with one lane so far: what all choices start from.
-    tiles = _first_tiles(network, neurons, frame, slices, options)
-    links = link_events(tiles, events)
-    encoder = expected_encoder_cycles(frame, links[0])
-
-    def work(tile: TileParameters) -> TileWork:
-        return expected_work(tile, tuple(links[projection.source + 1] for projection in tile.projections))
-
-    lanes, slowest = _choose_lanes(options.lanes, tiles, work, encoder)
-    chosen = [
-        _choose_update(replace(tile, lanes=count), work, slowest / 2, options)
-        for tile, count in zip(tiles, lanes, strict=True)
-    ]
-    chosen = [
+    _check_options(network, options)
+    whole = whole_layers(network, neurons, frame, skip_quiet=options.skip_quiet)
+    whole = [
         replace(tile, projections=tuple(map(_with_fifo, tile.projections, depths)))
-        for tile, depths in zip(chosen, fifo_depths(chosen), strict=True)
+        for tile, depths in zip(whole, fifo_depths(whole), strict=True)
     ]
+    links = link_events(whole, events)
+    layers = [
+        LayerPlan(
+            tile,
+            [links[projection.source + 1] for projection in tile.projections],
+            most_update_lanes=options.update_lanes,
+            most_mix_multipliers=options.mix_multipliers,
+        )
+        for tile in whole
+    ]
+    encoder = expected_encoder_cycles(frame, links[0])
+    if options.lane_budget is None and options.device is None:
+        choices = _choose(layers, encoder, options)
+    else:
+        if options.device is None:
+            budget: Budget = LaneBudget(options.lane_budget or 0)
+        else:
+            budget = DeviceBudget(DEVICES[options.device])
+        choices = grow(layers, max(encoder, *links), budget, tiles=options.tiles, unrolls=options.unrolls)
     return DesignParameters(
         name=name,
         frame=frame,
-        layers=tuple(
-            tuple(
-                replace(tile, name=f"layer{tile.layer}_tile{number}", channel_offset=offset, channels=size)
-                for number, (offset, size) in enumerate(parts)
-            )
-            for tile, parts in zip(chosen, slices, strict=True)
-        ),
+        layers=tuple(layer.build(choice) for layer, choice in zip(layers, choices, strict=True)),
     )
 
 
-def _slice_channels(network: IntegerNetwork, index: int, split: Mapping[int, int]) -> list[tuple[int, int]]:
-    """Offset and size of each tile's slice of a layer."""
-    for layer in split:
-        check_range("layer in split", layer, 0, len(network.layers) - 1)
-    channels, tiles = network.layers[index].channels, split.get(index, 1)
-    check_range(f"tiles of layer {index} in split", tiles, 1, channels)
-    edges = [number * (channels // tiles) + min(number, channels % tiles) for number in range(tiles + 1)]
-    return [(start, end - start) for start, end in itertools.pairwise(edges)]
-
-
-def _first_tiles(
-    network: IntegerNetwork,
-    neurons: Sequence[NeuronParameters],
-    frame: FrameParameters,
-    slices: Sequence[Sequence[tuple[int, int]]],
-    options: PlanOptions,
-) -> list[TileParameters]:
-    """The first tile of every layer, no other is larger, with one lane."""
-    pooling = {source: _own_pooling(network, source) for source in range(IMAGE, len(network.layers))}
-    tiles: list[TileParameters] = []
-    for index, (layer, neuron, parts) in enumerate(zip(network.layers, neurons, slices, strict=True)):
-        tiles.append(
-            TileParameters(
-                name=f"layer{index}_tile0",
-                layer=index,
-                projections=tuple(
-                    _connect(
-                        projection,
-                        frame.layout if projection.source == IMAGE else tiles[projection.source].output,
-                        pooled=pooling[projection.source] is not None,
-                    )
-                    for projection in layer.projections
-                ),
-                layer_channels=layer.channels,
-                channel_offset=0,
-                channels=parts[0][1],
-                lanes=1,
-                neuron=neuron,
-                pooling=pooling[index],
-                skip_quiet=options.skip_quiet,
-            )
-        )
-    return tiles
-
-
-def _own_pooling(network: IntegerNetwork, source: int) -> Pooling | None:
-    """Pooling that a layer does itself: the one that all its consumers want.
-
-    Raises
-    ------
-    ValueError
-        If a maximum is wanted that the source cannot take, since the others do not want it or it is the image.
-    """
-    wanted = [
-        network.layers[layer].projections[number].pooling for layer, number in network.consumers(source)
-    ]
-    if source != IMAGE and wanted and all(pooling == wanted[0] for pooling in wanted):
-        return wanted[0]
-    for (layer, _), pooling in zip(network.consumers(source), wanted, strict=True):
-        if pooling is not None and pooling.kind == "max":
-            text = "the image" if source == IMAGE else f"layer {source}, which feeds others without it"
-            raise ValueError(f"layer {layer}: pooling of its input must be an average, not max of {text}")
-    return None
-
-
-def _connect(projection: IntegerProjection, link: EventLayout, *, pooled: bool) -> ProjectionParameters:
-    """A layer's input; sums that its source has not `pooled` are folded into the addresses."""
-    fold = projection.pooling if not pooled else None
-    return ProjectionParameters(
-        source=projection.source,
-        input=link,
-        kernel=projection.kernel,
-        stride=projection.stride,
-        padding=projection.padding,
-        pool=(1, 1) if fold is None else fold.size,
-        channel_groups=projection.groups,
-        weight_bits=projection.weight_bits,
-        shift=projection.shift,
-    )
+def _check_options(network: IntegerNetwork, options: PlanOptions) -> None:
+    given = [name for name in ("lanes", "lane_budget", "device") if getattr(options, name) is not None]
+    if len(given) > 1:
+        raise ValueError(f"{given[1]} must not be given with {given[0]}")
+    if options.device is not None:
+        check_choice("device", options.device, tuple(DEVICES))
+    last = len(network.layers) - 1
+    for layer, tiles in (options.split or {}).items():
+        check_range("layer in split", layer, 0, last)
+        check_range(f"tiles of layer {layer} in split", tiles, 1, network.layers[layer].channels)
+    if isinstance(options.tap_unroll, Mapping):
+        for layer in options.tap_unroll:
+            check_range("layer in tap_unroll", layer, 0, last)
+    if options.update_lanes is not None:
+        check_range("update_lanes", options.update_lanes, 1, MAX_LANES)
+    if options.mix_multipliers is not None:
+        check_range("mix_multipliers", options.mix_multipliers, 1, 64)
 
 
 def _with_fifo(projection: ProjectionParameters, words: int) -> ProjectionParameters:
     return replace(projection, fifo=words)
 
 
-def _choose_lanes(
-    lanes: int | Sequence[int],
-    tiles: Sequence[TileParameters],
-    work: Callable[[TileParameters], TileWork],
-    encoder: float,
-) -> tuple[list[int], float]:
-    """Lanes of every layer and the time of the slowest stage."""
+def _choose(layers: Sequence[LayerPlan], encoder: float, options: PlanOptions) -> list[Choice]:
+    """Sizes for given lanes."""
+    lanes = DEFAULT_LANES if options.lanes is None else options.lanes
+    smallest = [
+        layer.smallest(tiles=options.tiles(number), tap_unroll=bool(options.unrolls(number)))
+        for number, layer in enumerate(layers)
+    ]
 
-    def time(tile: TileParameters, count: int) -> float:
-        return work(replace(tile, lanes=count)).integration
+    def time(number: int, choice: Choice) -> float:
+        return layers[number].work(choice).integration
 
     if not isinstance(lanes, int):
-        if len(lanes) != len(tiles):
-            expected = f"one number or one for each of {len(tiles)} layers"
+        if len(lanes) != len(layers):
+            expected = f"one number or one for each of {len(layers)} layers"
             raise ValueError(f"lanes must be {expected}, not {len(lanes)}")
-        for index, count in enumerate(lanes):
-            check_range(f"lanes of layer {index}", count, 1, MAX_LANES)
-        return list(lanes), max(encoder, *map(time, tiles, lanes))
-
-    check_range("lanes", lanes, 1, MAX_LANES)
-    # With one lane each, the time is the work.
-    busiest = max(range(len(tiles)), key=lambda index: time(tiles[index], 1))
-    slowest = max(encoder, time(tiles[busiest], min(lanes, tiles[busiest].channels)))
-    chosen = []
-    for index, tile in enumerate(tiles):
-        most = min(MAX_LANES, tile.channels)
-        if index == busiest:
-            chosen.append(min(lanes, tile.channels))
-            continue
-        enough = (count for count in range(1, most + 1) if time(tile, count) <= slowest / 2)
-        chosen.append(next(enough, most))
-    return chosen, slowest
-
-
-def _choose_update(
-    tile: TileParameters, work: Callable[[TileParameters], TileWork], limit: float, options: PlanOptions
-) -> TileParameters:
-    """The tile with update lanes, and mixing multipliers for each, so that its update takes no longer than its
-    integration or `limit`."""
-    neuron = tile.neuron
-    lane_choices = [count for count in range(1, tile.lanes + 1) if tile.lanes % count == 0]
-    multiplier_choices = sorted({1, neuron.input_steps, neuron.steps * neuron.input_steps})
-    if options.update_lanes is not None:
-        check_range("update_lanes", options.update_lanes, 1, MAX_LANES)
-        lane_choices = [max(count for count in lane_choices if count <= options.update_lanes)]
-    if options.mix_multipliers is not None:
-        check_range("mix_multipliers", options.mix_multipliers, 1, 64)
-        multiplier_choices = [max(count for count in multiplier_choices if count <= options.mix_multipliers)]
-    choices = [(count, multipliers) for count in lane_choices for multipliers in multiplier_choices]
-    choices.sort(key=lambda choice: (choice[0] * choice[1], choice[0]))
-    tiles = [replace(tile, update_lanes=count, mix_multipliers=multipliers) for count, multipliers in choices]
-    limit = max(limit, work(tile).integration)
-    fast_enough = (choice for choice in tiles if work(choice).update <= limit)
-    return next(fast_enough, None) or min(tiles, key=lambda choice: work(choice).update)
+        for number, count in enumerate(lanes):
+            check_range(f"lanes of layer {number}", count, 1, MAX_LANES)
+        chosen = [replace(choice, lanes=count) for choice, count in zip(smallest, lanes, strict=True)]
+        slowest = max(encoder, *map(time, range(len(layers)), chosen))
+    else:
+        check_range("lanes", lanes, 1, MAX_LANES)
+        # With one lane each, the time is the work.
+        busiest = max(range(len(layers)), key=lambda number: time(number, smallest[number]))
+        most = min(lanes, layers[busiest].channels(smallest[busiest]))
+        given = replace(smallest[busiest], lanes=most)
+        slowest = max(encoder, time(busiest, given))
+        chosen = [
+            given
+            if number == busiest
+            else layer.within(
+                slowest / 2, tiles=options.tiles(number), tap_unroll=bool(options.unrolls(number))
+            )
+            for number, layer in enumerate(layers)
+        ]
+    return [layer.with_update(choice, slowest / 2) for layer, choice in zip(layers, chosen, strict=True)]

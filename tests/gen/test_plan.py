@@ -3,8 +3,8 @@ import pytest
 
 from lmht.gen.choose_widths import choose_widths
 from lmht.gen.encoder_work import expected_encoder_cycles
-from lmht.gen.estimate import integration_cycles, update_cycles
 from lmht.gen.plan import PlanOptions, expected_events, plan
+from lmht.gen.work import expected_work
 from lmht.sim.random_networks import random_network
 
 
@@ -31,14 +31,11 @@ def design(network, **options):
 
 def times(network, parameters):
     """Expected integration and update cycles of each layer."""
-    events = expected_events(network)
-    return [
-        (
-            integration_cycles(count, tiles[0].groups),
-            update_cycles(tiles[0].groups, tiles[0].row_slots, tiles[0].update_rows, tiles[0].mix_phases),
-        )
-        for count, tiles in zip(events, parameters.layers, strict=True)
+    works = [
+        expected_work(tiles[0], (count,))
+        for count, tiles in zip(expected_events(network), parameters.layers, strict=True)
     ]
+    return [(work.integration, work.update) for work in works]
 
 
 def test_default_and_given_densities(mnist):
@@ -64,7 +61,7 @@ def test_only_the_busiest_layer_is_busy(deep, lanes):
         assert integration <= slowest / 2
         if tiles[0].lanes > 1:
             fewer = -(-tiles[0].channels // (tiles[0].lanes - 1))
-            assert integration_cycles(events[tiles[0].layer], fewer) > slowest / 2
+            assert events[tiles[0].layer] * fewer + 1 > slowest / 2
 
 
 @pytest.mark.parametrize("lanes", [1, 4, 16, 64, 128])

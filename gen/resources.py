@@ -1,0 +1,172 @@
+"""Logic, memories and multipliers that a design takes, before any synthesis: what the planner fills a device by.
+
+The model counts what the architecture says: multipliers and adders of the lanes and the neuron array, registers on the
+way, memories in blocks. Its factors are fitted to Yosys (``synth_ecp5``) on tiles of different shapes; it is for
+choosing a size, not for reporting one: ``lmht bench --place`` measures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lmht.rtl.memory_shape import MemoryShape
+from lmht.rtl.tile_parameters import TileParameters
+
+__all__ = [
+    "DEVICES",
+    "Device",
+    "Resources",
+    "design_resources",
+    "memory_blocks",
+    "tile_features",
+    "tile_resources",
+]
+
+USABLE = 0.85
+"""Part of the logic that place and route can use without losing the clock."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Amounts of a device's parts."""
+
+    lut4: float = 0
+    flip_flops: float = 0
+    block_rams: float = 0
+    multipliers: float = 0
+
+    def __add__(self, other: Resources) -> Resources:
+        return Resources(
+            self.lut4 + other.lut4,
+            self.flip_flops + other.flip_flops,
+            self.block_rams + other.block_rams,
+            self.multipliers + other.multipliers,
+        )
+
+
+@dataclass(frozen=True)
+class Device:
+    """What a device has; `block_shapes` are the shapes that one of its memory blocks can take."""
+
+    name: str
+    has: Resources
+    block_shapes: tuple[MemoryShape, ...]
+
+    @property
+    def usable(self) -> Resources:
+        """What a design may take of it."""
+        has = self.has
+        return Resources(has.lut4 * USABLE, has.flip_flops * USABLE, has.block_rams, has.multipliers)
+
+
+def _shapes(*shapes: tuple[int, int]) -> tuple[MemoryShape, ...]:
+    return tuple(MemoryShape(width=width, depth=depth) for width, depth in shapes)
+
+
+_ECP5_BLOCKS = _shapes((36, 512), (18, 1024), (9, 2048), (4, 4096), (2, 8192), (1, 16384))
+_ICE40_BLOCKS = _shapes((16, 256), (8, 512), (4, 1024), (2, 2048))
+
+DEVICES = {
+    device.name: device
+    for device in (
+        Device("ecp5-25k", Resources(24288, 24288, 56, 28), _ECP5_BLOCKS),
+        Device("ecp5-45k", Resources(43848, 43848, 108, 72), _ECP5_BLOCKS),
+        Device("ecp5-85k", Resources(83640, 83640, 208, 156), _ECP5_BLOCKS),
+        Device("ice40up5k", Resources(5280, 5280, 30, 8), _ICE40_BLOCKS),
+    )
+}
+"""Devices by name, from their data sheets."""
+
+SMALL_MEMORY_BITS = 2048
+"""Up to so many bits a memory goes into look-up tables: 4 of them for 16 rows of 4 bits."""
+MULTIPLIER_BITS = 18
+
+# LUT4 and flip-flops of a tile for each of its features; see :func:`tile_features`.
+_LUT4 = (1.0, 4.0, 2.0, 4.0, 1.0, 600.0)
+_FLIP_FLOPS = (1.0, 4.0, 2.0, 4.0, 1.0, 600.0)
+# Frame encoder, readout, configuration bus; and for each tile its router and counters.
+_FRAME = Resources(lut4=1200, flip_flops=1500)
+_PER_TILE = Resources(lut4=500, flip_flops=700)
+
+
+def tile_features(tile: TileParameters) -> tuple[float, ...]:
+    """What the logic of a tile grows with.
+
+    Bits of partial products in the lanes, of accumulators in the lanes, of mixing products, of membranes; bits
+    that remember touched pixels; and 1 for what every tile has.
+    """
+    neuron = tile.neuron
+    taps = sum(projection.taps for projection in tile.projections) if tile.tap_unroll else 1
+    products = sum(projection.weight_bits * projection.input.level_bits for projection in tile.projections)
+    return (
+        float(tile.lanes * neuron.input_steps * products * taps),
+        float(tile.lanes * neuron.input_steps * neuron.accumulator_bits * taps),
+        float(tile.update_lanes * tile.mix_multipliers * neuron.mix_bits),
+        float(tile.update_lanes * neuron.steps * neuron.membrane_bits),
+        float(tile.banks * tile.width * (tile.groups if tile.partial else 1)),
+        1.0,
+    )
+
+
+def memory_blocks(shape: MemoryShape, device: Device) -> int:
+    """Memory blocks of a device that a memory takes; 0 if it is small."""
+    if shape.width * shape.depth <= SMALL_MEMORY_BITS:
+        return 0
+    return min(
+        -(-shape.width // block.width) * -(-shape.depth // block.depth) for block in device.block_shapes
+    )
+
+
+def tile_resources(tile: TileParameters, device: Device) -> Resources:
+    """What a tile takes."""
+    memories = _memories(tile)
+    small = sum(-(-shape.width // 4) * -(-shape.depth // 16) * 4 for shape in memories if _is_small(shape))
+    features = tile_features(tile)
+    return Resources(
+        lut4=sum(map(float.__mul__, _LUT4, features)) + small,
+        flip_flops=sum(map(float.__mul__, _FLIP_FLOPS, features)),
+        block_rams=sum(memory_blocks(shape, device) for shape in memories),
+        multipliers=_multipliers(tile),
+    )
+
+
+def design_resources(tiles: Sequence[TileParameters], device: Device) -> Resources:
+    """What all tiles and what is around them take."""
+    around = [_FRAME, *(_PER_TILE for _ in tiles)]
+    return sum((*around, *(tile_resources(tile, device) for tile in tiles)), Resources())
+
+
+def _is_small(shape: MemoryShape) -> bool:
+    return shape.width * shape.depth <= SMALL_MEMORY_BITS
+
+
+def _memories(tile: TileParameters) -> list[MemoryShape]:
+    """All memories of a tile, loadable or not."""
+    lane_bits = tile.lanes * tile.neuron.input_steps * tile.neuron.accumulator_bits
+    memories = [shape for name, shape in tile.memories.items() if name != "constants"]
+    memories += [MemoryShape(width=lane_bits, depth=tile.bank_rows)] * tile.banks
+    memories += [
+        MemoryShape(width=projection.input.payload_bits, depth=projection.fifo)
+        for projection in tile.projections
+        if projection.fifo
+    ]
+    if tile.pooling is not None:
+        bits = tile.update_lanes * tile.neuron.steps * tile.output.level_bits
+        rows = tile.output.width * tile.update_rows
+        memories += [MemoryShape(width=bits, depth=rows)] * 2
+    return memories
+
+
+def _multipliers(tile: TileParameters) -> int:
+    """Of the mixing and the leak, from 18 x 18 bits each."""
+    neuron = tile.neuron
+    mixing = _multiplier_blocks(neuron.accumulator_bits, neuron.multiplier_bits + 1) * tile.mix_multipliers
+    leaking = (
+        _multiplier_blocks(neuron.membrane_bits, neuron.leak_bits + 2) * neuron.steps if neuron.leak else 0
+    )
+    return tile.update_lanes * (mixing + leaking)
+
+
+def _multiplier_blocks(first: int, second: int) -> int:
+    return -(-first // MULTIPLIER_BITS) * -(-second // MULTIPLIER_BITS)
