@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
@@ -150,7 +150,8 @@ class NeuronArray(wiring.Component):
         ]
 
         if not neuron.is_classifier:
-            constants = Signal(parameters.memories["constants"].width)
+            # Loaded, so a soft reset must not touch it.
+            constants = Signal(parameters.memories["constants"].width, reset_less=True)
             with m.If(self.load_constants.enable):
                 m.d.sync += constants.eq(self.load_constants.data)
             fields = {
@@ -203,8 +204,7 @@ class NeuronArray(wiring.Component):
         tag = delay(m, tag, self.latency, name="tag")
         m.d.comb += [
             *(vector[name].eq(tag[name]) for name in ("x", "row", "last", "frame", "error")),
-            # Whatever is in the lanes, a row of the map without pixels has no spike.
-            vector.levels.eq(Cat(level_lanes) & ~tag.empty.replicate(len(Cat(level_lanes)))),
+            vector.levels.eq(_hidden(Cat(level_lanes), tag.empty)),
         ]
         speaks = Const(1) if neuron.is_classifier else vector.levels.as_value().any() | vector.last
         m.d.comb += [
@@ -225,3 +225,8 @@ class NeuronArray(wiring.Component):
                 m.d.sync += currents[t].eq(currents[t + 1])
             m.d.sync += currents[last].eq(mixer.currents[0])
         return currents
+
+
+def _hidden(levels: Value, empty: Value) -> Value:
+    """No levels in a row of the map without pixels, whatever is in the lanes."""
+    return Mux(empty, 0, levels)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, ResetSignal, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
 
 from lmht.rtl.checks import check_range
 from lmht.rtl.events import EventKind, EventLayout
-from lmht.rtl.parameters import MemoryShape
+from lmht.rtl.memory_shape import MemoryShape
 from lmht.rtl.ports import LoadSignature
 from lmht.rtl.select import any_of, first_of, one_hot_mux
 from lmht.rtl.skid import Skid
@@ -89,12 +89,17 @@ class EventRouter(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         routes = [
-            Signal(self.destinations, name=f"route_{source}", init=(1 << self.destinations) - 1)
+            Signal(
+                self.destinations, name=f"route_{source}", init=(1 << self.destinations) - 1, reset_less=True
+            )
             for source in range(self.sources)
         ]
         for source, route in enumerate(routes):
             with m.If(self.load_routes.enable & (self.load_routes.row == source)):
                 m.d.sync += route.eq(self.load_routes.data)
+            # Loaded, so a soft reset, which is inserted around the stages, must not touch it; the hard one does.
+            with m.If(ResetSignal()):
+                m.d.sync += route.eq(route.init)
         if self.sources == self.destinations == 1:
             self._connect_single(m, routes[0])
         else:
