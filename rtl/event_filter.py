@@ -1,4 +1,4 @@
-"""Gate of a tile: drops what lies outside the layer, absorbs row tokens, turns coordinates into weight addresses."""
+"""Gate of a tile: drops what lies outside the layer, counts row tokens, turns coordinates into addresses."""
 
 from __future__ import annotations
 
@@ -6,59 +6,69 @@ from amaranth.hdl import Cat, Const, Module, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from lmht.rtl.event_address import EventAddress, exceeds, first_operation_layout, is_flat
 from lmht.rtl.events import EventKind
-from lmht.rtl.parameters import TileParameters
-from lmht.rtl.pipeline import ShiftAddTree
+from lmht.rtl.pipeline import delay
+from lmht.rtl.tile_parameters import TileParameters
 
 __all__ = ["EventFilter", "synapse_request_layout"]
 
 
-def synapse_request_layout(parameters: TileParameters) -> data.StructLayout:
-    """What the filter passes on: an event with its first weight row, or the end of a frame (``frame_end``).
+def synapse_request_layout(parameters: TileParameters, projection: int) -> data.StructLayout:
+    """What the filter passes on: ``kind``, an event's ``levels`` and ``first`` operation
+    (:func:`~lmht.rtl.event_address.first_operation_layout`).
 
-    ``error`` counts with ``frame_end`` only: something of the frame was malformed here or upstream.
+    ``error`` counts with ``FRAME_END`` only: something of the frame was malformed here or upstream.
     """
     return data.StructLayout(
         {
-            "frame_end": 1,
+            "kind": EventKind,
             "error": 1,
-            "weight_row": parameters.memories["weights"].row_bits,
-            "levels": parameters.input.payload["levels"].shape,
+            "first": first_operation_layout(parameters, projection),
+            "levels": parameters.projections[projection].input.payload["levels"].shape,
         }
     )
 
 
 class EventFilter(wiring.Component):
-    """Validate events and compute their weight rows.
+    """Validate events, compute where their operations begin, count rows.
 
     Parameters
     ----------
     parameters : TileParameters
+    projection : int
+        Which of the tile's projections it stands in front of.
 
     Members
     -------
-    ``i`` : in stream of ``parameters.input``
-    ``o`` : out stream of :func:`synapse_request_layout`; ``weight_row`` is ``j * groups`` with
-    ``j = (y * width + x) * channels + channel``
-    ``pulses`` : out, ``events_in``, ``dropped``
+    ``i`` : in stream of the projection's ``input``
+    ``o`` : out stream of :func:`synapse_request_layout`: events that reach an output, ``ROW_END`` for every row of the
+        pooled map but the last, ``FRAME_END``
+    ``pulses`` : out, ``events_in`` (valid events), ``dropped``
     ``errors`` : out, ``coordinates``, ``level``, ``rows``, ``kind``
 
-    An event outside the feature map or with a level above the maximum, and a word of unknown kind, is dropped, counted
-    and flagged. Row tokens carry no work for a Linear layer: they are counted (``height - 1`` a frame) and absorbed.
-    Whatever was wrong in a frame sets ``error`` of its ``frame_end``, and nothing of it reaches the next frame.
+    An event outside the feature map or not of the row that the tokens say, one with a level above the maximum, and a
+    word of unknown kind, is dropped, counted and flagged. Row tokens are counted, ``height - 1`` a frame; one too many
+    is flagged and absorbed. Whatever was wrong in a frame sets ``error`` of its ``FRAME_END``, and nothing of it
+    reaches the next frame. Valid events that reach no output (edges, other tiles' channels) are left out.
 
-    Latency: 2 cycles and the adder tree of the address; throughput one word a cycle.
+    A map whose kernel covers all its rows (a Linear layer) has no rows to close: its events come in any order, its
+    row tokens are only counted.
+
+    Latency: 1 cycle and that of :class:`~lmht.rtl.event_address.EventAddress`; throughput one word a cycle. What is
+    left out takes a cycle here but none behind, where that is busy.
     """
 
     PULSES = data.StructLayout({"events_in": 1, "dropped": 1})
     ERRORS = data.StructLayout({"coordinates": 1, "level": 1, "rows": 1, "kind": 1})
 
-    def __init__(self, *, parameters: TileParameters):
+    def __init__(self, *, parameters: TileParameters, projection: int = 0):
         self.parameters = parameters
+        self.projection = projection
         super().__init__(
             {
-                "i": In(parameters.input.signature),
-                "o": Out(stream.Signature(synapse_request_layout(parameters))),
+                "i": In(parameters.projections[projection].input.signature),
+                "o": Out(stream.Signature(synapse_request_layout(parameters, projection))),
                 "pulses": Out(self.PULSES),
                 "errors": Out(self.ERRORS),
             }
@@ -66,11 +76,10 @@ class EventFilter(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        layout = self.parameters.input
-        groups = self.parameters.groups
+        layout = self.parameters.projections[self.projection].input
 
-        # The whole pipeline advances together. The one behind the output keeps a word of its own, so that
-        # absorbed tokens and dropped events are squeezed out while it works.
+        # The whole pipeline advances together. The one behind the output keeps words of its own, so that
+        # what is left out here is squeezed out while it works.
         advance = Signal()
         m.d.comb += [advance.eq(~self.o.valid | self.o.ready), self.i.ready.eq(advance)]
 
@@ -80,91 +89,116 @@ class EventFilter(wiring.Component):
             m.d.sync += [word.eq(self.i.payload), word_valid.eq(self.i.valid)]
 
         take = Signal()  # `word` is judged in this cycle, once
-        m.d.comb += take.eq(word_valid & advance)
+        is_event = Signal()
         bad_coordinates = Signal()
         bad_level = Signal()
+        rows_end = Signal()  # this row token closes a row of the pooled map
+        row_reaches, wrong_row, last_row = self._rows(m, take, word, rows_end)
         m.d.comb += [
+            take.eq(word_valid & advance),
+            is_event.eq(word.kind == EventKind.EVENT),
             bad_coordinates.eq(
                 Cat(
-                    _exceeds(word.y, layout.height - 1),
-                    _exceeds(word.x, layout.width - 1),
-                    _exceeds(word.channel, layout.channels - 1),
+                    exceeds(word.y, layout.height - 1),
+                    exceeds(word.x, layout.width - 1),
+                    exceeds(word.channel, layout.channels - 1),
+                    wrong_row,
                 ).any()
             ),
             bad_level.eq(
                 Cat(
-                    _exceeds(level, layout.max_level or 2**layout.level_bits - 1) for level in word.levels
+                    exceeds(level, layout.max_level or 2**layout.level_bits - 1) for level in word.levels
                 ).any()
             ),
         ]
 
-        rows_left = Signal(range(layout.height), init=layout.height - 1)
         frame_error = Signal()
-        keep = Signal()
+        valid_event = Signal()
         drop = Signal()
         rows_wrong = Signal()
         unknown = Signal()
+        keep = Signal()
         with m.If(take), m.Switch(word.kind):
             with m.Case(EventKind.EVENT):
-                m.d.comb += [drop.eq(bad_coordinates | bad_level), keep.eq(~drop)]
+                m.d.comb += [
+                    drop.eq(bad_coordinates | bad_level),
+                    valid_event.eq(~drop),
+                    keep.eq(~drop & row_reaches),
+                ]
+                m.d.sync += frame_error.eq(frame_error | drop)
             with m.Case(EventKind.ROW_END):
-                m.d.comb += rows_wrong.eq(rows_left == 0)
-                m.d.sync += rows_left.eq(rows_left - ~rows_wrong)
+                m.d.comb += [rows_wrong.eq(last_row), keep.eq(rows_end)]
+                m.d.sync += frame_error.eq(frame_error | rows_wrong)
             with m.Case(EventKind.FRAME_END):
-                m.d.comb += [rows_wrong.eq(rows_left != 0), keep.eq(1)]
-                m.d.sync += rows_left.eq(layout.height - 1)
+                m.d.comb += [rows_wrong.eq(~last_row), keep.eq(1)]
+                m.d.sync += frame_error.eq(0)
             with m.Default():
                 m.d.comb += [unknown.eq(1), drop.eq(1)]
-        is_end = Signal()
-        m.d.comb += is_end.eq(word.kind == EventKind.FRAME_END)
-        with m.If(take):
-            m.d.sync += frame_error.eq(~is_end & (frame_error | drop | rows_wrong))
+                m.d.sync += frame_error.eq(1)
 
         m.d.sync += [
-            self.pulses.events_in.eq(keep & ~is_end),
+            self.pulses.events_in.eq(valid_event),
             self.pulses.dropped.eq(drop),
-            self.errors.coordinates.eq(take & (word.kind == EventKind.EVENT) & bad_coordinates),
-            self.errors.level.eq(take & (word.kind == EventKind.EVENT) & bad_level),
+            self.errors.coordinates.eq(take & is_event & bad_coordinates),
+            self.errors.level.eq(take & is_event & bad_level),
             self.errors.rows.eq(rows_wrong),
             self.errors.kind.eq(unknown),
         ]
 
-        row = self.parameters.memories["weights"].row_bits
-        tree = ShiftAddTree(
-            [
-                (word.channel, groups),
-                (word.x, layout.channels * groups),
-                (word.y, layout.width * layout.channels * groups),
-            ],
-            row,
+        address = EventAddress(
+            m, parameters=self.parameters, projection=self.projection, word=word, enable=advance
         )
-        weight_row = tree.build(m, advance, "weight_row")
-        request = Signal(self.o.payload.shape())
-        valid = Signal()
+        beside = Signal(data.StructLayout({"kind": EventKind, "error": 1, "levels": word.levels.shape()}))
         m.d.comb += [
-            request.frame_end.eq(is_end),
-            request.error.eq(frame_error | rows_wrong | word.error),
-            request.levels.eq(word.levels),
-            valid.eq(keep),
+            beside.kind.eq(word.kind),
+            beside.error.eq(frame_error | rows_wrong | word.error),
+            beside.levels.eq(word.levels),
         ]
-        # The levels travel beside the address.
-        for stage in range(tree.latency):
-            next_request = Signal.like(request, name=f"request_{stage + 1}", reset_less=True)
-            next_valid = Signal(name=f"valid_{stage + 1}")
-            with m.If(advance):
-                m.d.sync += [next_request.eq(request), next_valid.eq(valid)]
-            request, valid = next_request, next_valid
+        late = delay(m, beside, address.latency, name="beside_late", enable=advance)
+        valid = delay(m, keep, address.latency, name="valid", enable=advance, reset_less=False)
         m.d.comb += [
-            self.o.payload.eq(request),
-            self.o.payload.weight_row.eq(weight_row),
-            self.o.valid.eq(valid),
+            self.o.valid.eq(valid & (address.reaches | (late.kind != EventKind.EVENT))),
+            self.o.payload.kind.eq(late.kind),
+            self.o.payload.error.eq(late.error),
+            self.o.payload.levels.eq(late.levels),
+            self.o.payload.first.eq(address.first),
         ]
         return m
 
+    def _rows(self, m: Module, take: Value, word: data.View, rows_end: Signal) -> tuple[Value, Value, Value]:
+        """Count the row tokens. Returns: the row at hand reaches an output row; the event is not of this row; the
+        row is the map's last."""
+        own = self.parameters.projections[self.projection]
+        height = own.input.height
+        row = Signal(range(height))
+        last_row = row == height - 1
+        token = Signal()
+        end = Signal()
+        m.d.comb += [
+            token.eq(take & (word.kind == EventKind.ROW_END) & ~last_row),
+            end.eq(take & (word.kind == EventKind.FRAME_END)),
+        ]
+        with m.If(token):
+            m.d.sync += row.eq(row + 1)
+        with m.If(end):
+            m.d.sync += row.eq(0)
+        if is_flat(self.parameters, self.projection):
+            return Const(1, 1), Const(0, 1), last_row
 
-def _exceeds(value: Value, largest: int) -> Value:
-    """1 if `value` > `largest`; constant 0 where its width rules that out."""
-    value = Value.cast(value)
-    if largest >= 2 ** len(value) - 1:
-        return Const(0)
-    return value > largest
+        kernel, stride, padding = own.kernel[0], own.stride[0], own.padding[0]
+        rows = own.pooled[0]
+        window_row = Signal(range(own.pool[0]))  # within a pooling window
+        # Row of the pooled map with its padding above; goes on to `rows` in the rows that fill no window.
+        padded = Signal(range(rows + padding + 1), init=padding)
+        window_ends = window_row == own.pool[0] - 1
+        with m.If(token):
+            m.d.sync += window_row.eq(window_row + 1)
+            with m.If(window_ends):
+                m.d.sync += [window_row.eq(0), padded.eq(padded + 1)]
+        with m.If(end):
+            m.d.sync += [window_row.eq(0), padded.eq(padding)]
+        # Rows behind the last kernel, or between two kernels, reach no output row.
+        last_padded = min(rows - 1 + padding, (self.parameters.height - 1) * stride + kernel - 1)
+        between = exceeds(padded[: stride.bit_length() - 1], kernel - 1, stride - 1)
+        m.d.comb += rows_end.eq(window_ends & (padded < rows - 1 + padding) & ~last_row)
+        return (padded <= last_padded) & ~between, word.y != row, last_row

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from amaranth.hdl import ClockSignal, Instance, Module, Signal
 
-from lmht.rtl.parameters import MemoryShape
+from lmht.rtl.memory_shape import MemoryShape
 
 __all__ = ["Ram"]
 

@@ -1,23 +1,31 @@
-"""Small helpers for fixed-latency pipelines: delays, constant multiplication by shifts, wide products in two steps."""
+"""Small helpers for fixed-latency pipelines: delays, products and quotients of constants by shifts, wide products in
+two steps."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from amaranth.hdl import Const, Module, Signal, Value, signed
+from amaranth.utils import bits_for
 
-__all__ = ["ShiftAddTree", "constant_terms", "delay", "registered_product"]
+__all__ = ["ShiftAddTree", "constant_terms", "delay", "divide", "quotient_constants", "registered_product"]
 
 PRODUCT_PART_BITS = 17
 """Unsigned part of a split operand: with its sign bit it fills one 18-bit multiplier input."""
 
 
-def delay(m: Module, value: Any, cycles: int, *, name: str, reset_less: bool = True) -> Any:
-    """`value` as it was `cycles` clock cycles ago (itself for 0). Structured values keep their shape."""
+def delay(
+    m: Module, value: Any, cycles: int, *, name: str, reset_less: bool = True, enable: Value | None = None
+) -> Any:
+    """`value` as it was `cycles` clock cycles ago (itself for 0), counting cycles with `enable`.
+
+    Structured values keep their shape.
+    """
     for index in range(cycles):
         stage_name = name if cycles == 1 else f"{name}_{index + 1}"
         stage = Signal.like(value, name=stage_name, reset_less=reset_less)
-        m.d.sync += stage.eq(value)
+        with m.If(Const(1) if enable is None else enable):
+            m.d.sync += stage.eq(value)
         value = stage
     return value
 
@@ -92,6 +100,32 @@ class ShiftAddTree:
         (result_value,) = level
         assert isinstance(result_value, Signal)
         return result_value
+
+
+def quotient_constants(divisor: int, largest: int) -> tuple[int, int]:
+    """``(factor, shift)`` with ``value // divisor == value * factor >> shift`` for ``0 <= value <= largest``."""
+    shift = 0
+    while True:
+        factor = -(-(1 << shift) // divisor)
+        # The product exceeds the quotient by value * excess / (divisor << shift): less than 1 / divisor is harmless.
+        if largest * (factor * divisor - (1 << shift)) < 1 << shift:
+            return factor, shift
+        shift += 1
+
+
+def divide(
+    m: Module, enable: Value, value: Value, divisor: int, *, largest: int, name: str
+) -> tuple[Value, int]:
+    """``value // divisor`` of an unsigned value up to `largest`, and its latency in cycles with `enable`.
+
+    Powers of two are slices and take no cycle.
+    """
+    factor, shift = quotient_constants(divisor, largest)
+    if factor == 1:
+        return value[shift:], 0
+    tree = ShiftAddTree([(value, factor)], bits_for(largest * factor))
+    product = tree.build(m, enable, name)
+    return product[shift:], tree.latency
 
 
 def registered_product(m: Module, a: Value, b: Value, *, name: str) -> tuple[Signal, int]:

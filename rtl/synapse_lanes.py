@@ -1,18 +1,19 @@
-"""The integrating part of a tile: weight memory, multipliers, and two banks of accumulators."""
+"""The integrating part of a tile: weight memories, multipliers, and the banks of accumulators."""
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal, Value, signed
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from lmht.rtl.address_generator import operation_layout
+from lmht.rtl.address_generator import FIRST_CYCLES, operation_layout
 from lmht.rtl.memory import Ram
-from lmht.rtl.parameters import MemoryShape, TileParameters
+from lmht.rtl.memory_shape import MemoryShape
 from lmht.rtl.pipeline import delay
 from lmht.rtl.ports import LoadSignature
+from lmht.rtl.tile_parameters import WEIGHT_MEMORIES, TileParameters
 
-__all__ = ["SynapseLanes", "accumulator_row_layout"]
+__all__ = ["SynapseLanes", "accumulator_row_layout", "accumulators_layout", "bank_shape"]
 
 READ_CYCLES = 2
 """Cycles a read takes, through the registered output of its memory."""
@@ -25,6 +26,8 @@ ACCUMULATOR_CYCLE = WEIGHT_CYCLES + PRODUCT_CYCLES - READ_CYCLES - 1
 """Cycle of an operation in which the read of its accumulators begins, so that operands and products meet."""
 SETTLE_CYCLES = ACCUMULATOR_CYCLE + READ_CYCLES + 3
 """Cycles after an operation from which a read of its accumulator row sees the result."""
+FORWARDED = (1, 2, 3, 4)
+"""Distances of operations on one row at which the memory does not have the older result yet."""
 
 
 def accumulator_row_layout(parameters: TileParameters) -> data.ArrayLayout:
@@ -37,8 +40,14 @@ def accumulators_layout(parameters: TileParameters) -> data.ArrayLayout:
     return data.ArrayLayout(signed(parameters.neuron.accumulator_bits), parameters.neuron.input_steps)
 
 
+def bank_shape(parameters: TileParameters) -> MemoryShape:
+    """The memory of one bank."""
+    return MemoryShape(width=accumulator_row_layout(parameters).size, depth=parameters.bank_rows)
+
+
 class SynapseLanes(wiring.Component):
-    """``A[u, n] += w[n, j] k[u, j]`` for `lanes` neurons and all ``T_in`` steps a cycle (NUMERICS.md, step 1).
+    """``A[u, n] += w[n, c, ky, kx] k[u, c] << shift`` for `lanes` neurons of a pixel and all ``T_in`` steps a cycle
+    (NUMERICS.md, step 1).
 
     Parameters
     ----------
@@ -47,17 +56,19 @@ class SynapseLanes(wiring.Component):
     Members
     -------
     ``operation``, ``operation_valid`` : in, :func:`~lmht.rtl.address_generator.operation_layout`, one a cycle
-    ``load_weights`` : in, :class:`~lmht.rtl.ports.LoadSignature`
+    ``first`` : in, ``FIRST_CYCLES`` cycles later: the accumulators start at zero
+    ``load_weights``, ``load_residual_weights`` : in, :class:`~lmht.rtl.ports.LoadSignature`, the second one only with a
+        second projection
     ``reading``, ``read_bank`` : in, an update owns this bank
-    ``read_group``, ``read_enable`` : in, its read port; ``read_enable`` = 0 holds ``read_data``
-    ``read_data`` : out, :func:`accumulator_row_layout`, 2 cycles (with ``read_enable``) after ``read_group``
+    ``read_row``, ``read_enable`` : in, its read port; ``read_enable`` = 0 holds ``read_data``
+    ``read_data`` : out, :func:`accumulator_row_layout`, 2 cycles (with ``read_enable``) after ``read_row``
 
     A bank is either integrated into or read: while ``reading``, ``read_bank`` must name a bank that no operation of
-    the last ``SETTLE_CYCLES`` cycles touched. Rows need no clearing: a frame's first operation on one starts at zero.
+    the last ``SETTLE_CYCLES`` cycles touched. Rows need no clearing: the first operation on one starts at zero.
 
     Results of operations on the same row that are still on their way are forwarded, so operations may hit the
-    same row in every cycle. A row returns every `groups` cycles at the earliest; where that is more than four
-    cycles no forwarding is built.
+    same row in every cycle. Where an event meets one pixel and all its groups, a row returns every `groups` cycles
+    at the earliest; distances that cannot occur are not built.
     """
 
     def __init__(self, *, parameters: TileParameters):
@@ -66,10 +77,14 @@ class SynapseLanes(wiring.Component):
             {
                 "operation": In(operation_layout(parameters)),
                 "operation_valid": In(1),
-                "load_weights": In(LoadSignature(parameters.memories["weights"])),
+                "first": In(1),
+                **{
+                    f"load_{name}": In(LoadSignature(parameters.memories[name]))
+                    for name in WEIGHT_MEMORIES[: len(parameters.projections)]
+                },
                 "reading": In(1),
-                "read_bank": In(1),
-                "read_group": In(range(parameters.groups)),
+                "read_bank": In(range(parameters.banks)),
+                "read_row": In(bank_shape(parameters).row_bits),
                 "read_enable": In(1),
                 "read_data": Out(accumulator_row_layout(parameters)),
             }
@@ -79,65 +94,66 @@ class SynapseLanes(wiring.Component):
         m = Module()
         parameters = self.parameters
         row_layout = accumulator_row_layout(parameters)
-
-        weights = Ram(m, "weights", shape=parameters.memories["weights"])
-        weights.connect_load(m, self.load_weights)
-        m.d.comb += weights.read_row.eq(self.operation.weight_row)
+        product_row = self._products(m)
 
         # Counted from the read of the accumulators. Cycle 2: they are there. Cycle 3: product and operand.
         # Cycle 4: sum, to be written. Forwarding looks back two cycles further.
+        distances = [distance for distance in FORWARDED if self._possible(distance)]
+        target = Signal(
+            data.StructLayout({"bank": range(parameters.banks), "row": range(parameters.bank_rows)})
+        )
+        m.d.comb += [target.bank.eq(self.operation.bank), target.row.eq(self.operation.row)]
         valid = [delay(m, self.operation_valid, ACCUMULATOR_CYCLE, name="valid_late", reset_less=False)]
-        target = Signal(data.StructLayout({"bank": 1, "first": 1, "group": range(parameters.groups)}))
-        m.d.comb += [
-            target.bank.eq(self.operation.bank),
-            target.first.eq(self.operation.first),
-            target.group.eq(self.operation.group),
-        ]
         where = [delay(m, target, ACCUMULATOR_CYCLE, name="target_late")]
-        for cycle in range(1, READ_CYCLES + (5 if self._possible(4) else 3)):
+        for cycle in range(1, max(4, READ_CYCLES - 1 + max(distances, default=0)) + 1):
             valid.append(delay(m, valid[-1], 1, name=f"valid_{cycle}", reset_less=False))
             where.append(delay(m, where[-1], 1, name=f"target_{cycle}"))
-        levels = delay(m, self.operation.levels, WEIGHT_CYCLES, name="levels")
-        weight_row = delay(m, weights.read_data, WEIGHT_CYCLES - READ_CYCLES, name="weight_row")
-
-        multiplied_row = Signal(row_layout, reset_less=True)
-        for lane in range(parameters.lanes):
-            weight = weight_row.word_select(lane, parameters.weight_bits).as_signed()
-            for step in range(parameters.neuron.input_steps):
-                m.d.sync += multiplied_row[lane][step].eq(weight * levels[step])
-        product_row = delay(m, multiplied_row, PRODUCT_CYCLES - 1, name="product_row")
+        first = delay(m, self.first, ACCUMULATOR_CYCLE - FIRST_CYCLES + READ_CYCLES, name="first_late")
 
         sum_row = Signal(row_layout, reset_less=True)
         banks = []
-        for bank in range(2):
-            ram = Ram(
-                m,
-                f"accumulators_{bank}",
-                shape=MemoryShape(width=row_layout.size, depth=parameters.groups),
-            )
+        for bank in range(parameters.banks):
+            ram = Ram(m, f"accumulators_{bank}", shape=bank_shape(parameters))
             owned = Signal(name=f"owned_{bank}")
             m.d.comb += [
                 owned.eq(self.reading & (self.read_bank == bank)),
-                ram.read_row.eq(Mux(owned, self.read_group, where[0].group)),
+                ram.read_row.eq(Mux(owned, self.read_row, where[0].row)),
                 # An integrating bank's read pipeline runs freely, a bank in its update holds its row.
                 ram.read_enable.eq(Mux(owned, self.read_enable, 1)),
                 ram.write_enable.eq(valid[4] & (where[4].bank == bank)),
-                ram.write_row.eq(where[4].group),
+                ram.write_row.eq(where[4].row),
                 ram.write_data.eq(sum_row),
             ]
             banks.append(ram)
-        m.d.comb += self.read_data.eq(Mux(self.read_bank, banks[1].read_data, banks[0].read_data))
+        stored_rows = Array(ram.read_data for ram in banks)
+        m.d.comb += self.read_data.eq(stored_rows[self.read_bank])
 
+        # Operand for the operation in cycle 2. Distance d: the older operation is in its cycle 2 + d, and its sum is
+        # d - 2 cycles old. The hits are found a cycle ahead: they steer whole rows.
+        hits = {
+            distance: delay(
+                m,
+                valid[READ_CYCLES - 1 + distance]
+                & (where[READ_CYCLES - 1 + distance] == where[READ_CYCLES - 1]),
+                1,
+                name=f"hit_{distance}",
+            )
+            for distance in distances
+        }
+        older_sums = {2: sum_row.as_value()}
+        for distance in (3, 4) if 4 in distances else ():
+            older_sums[distance] = delay(m, older_sums[distance - 1], 1, name=f"sum_row_{distance}")
+        value: Value = stored_rows[where[READ_CYCLES].bank]
+        for distance in sorted(set(distances) - {1}, reverse=True):  # the youngest result wins
+            value = Mux(hits[distance], older_sums[distance], value)
         operand_row = Signal(row_layout, reset_less=True)
-        stored = Mux(where[READ_CYCLES].bank, banks[1].read_data, banks[0].read_data)
-        m.d.sync += operand_row.as_value().eq(self._forward(m, stored, sum_row, valid, where))
+        m.d.sync += operand_row.as_value().eq(Mux(first, 0, value))
 
         operand = Signal(row_layout)
         m.d.comb += operand.eq(operand_row)
-        if self._possible(1):
-            # Distance 1: the sum of the last cycle is this one's operand.
-            from_sum = Signal()
-            m.d.sync += from_sum.eq(valid[3] & self._same_row(where[3], where[2]) & ~where[2].first)
+        if 1 in distances:
+            # The sum of the last cycle is this one's operand.
+            from_sum = delay(m, hits[1] & ~first, 1, name="from_sum")
             with m.If(from_sum):
                 m.d.comb += operand.eq(sum_row)
         for lane in range(parameters.lanes):
@@ -145,31 +161,47 @@ class SynapseLanes(wiring.Component):
                 m.d.sync += sum_row[lane][step].eq(operand[lane][step] + product_row[lane][step])
         return m
 
+    def _products(self, m: Module) -> data.View:
+        """Weights times levels, ``WEIGHT_CYCLES + PRODUCT_CYCLES`` behind the operation."""
+        parameters = self.parameters
+        lanes = parameters.lanes
+        weight_rows = []
+        for index, projection in enumerate(parameters.projections):
+            name = WEIGHT_MEMORIES[index]
+            ram = Ram(m, name, shape=parameters.memories[name])
+            ram.connect_load(m, getattr(self, f"load_{name}"))
+            m.d.comb += ram.read_row.eq(self.operation.weight_row)
+            zeros = Const(0, projection.shift)
+            bits = projection.weight_bits
+            weight_rows.append(
+                [_signed(zeros, ram.read_data[lane * bits : (lane + 1) * bits]) for lane in range(lanes)]
+            )
+        weights = weight_rows[0]
+        if len(weight_rows) > 1:
+            of_residual = delay(m, self.operation.projection, READ_CYCLES, name="of_residual")
+            weights = [Mux(of_residual, other, main) for main, other in zip(*weight_rows, strict=True)]
+        levels = delay(m, self.operation.levels, WEIGHT_CYCLES, name="levels")
+        multiplied_row = Signal(accumulator_row_layout(parameters), reset_less=True)
+        for lane in range(lanes):
+            weight = delay(m, weights[lane], WEIGHT_CYCLES - READ_CYCLES, name=f"weight_{lane}")
+            for step in range(parameters.neuron.input_steps):
+                m.d.sync += multiplied_row[lane][step].eq(weight * levels[step])
+        return delay(m, multiplied_row, PRODUCT_CYCLES - 1, name="product_row")
+
     def _possible(self, distance: int) -> bool:
         """Whether two operations `distance` cycles apart can hit the same row."""
-        return self.parameters.groups <= distance
+        parameters = self.parameters
+        one_pixel = all(
+            reach == 1
+            for projection in parameters.projections
+            for reach in (
+                projection.open_rows,
+                min(-(-projection.kernel[1] // projection.stride[1]), parameters.width),
+            )
+        )
+        return parameters.groups <= distance if one_pixel and not parameters.partial else True
 
-    @staticmethod
-    def _same_row(a: data.View, b: data.View) -> Value:
-        return (a.group == b.group) & (a.bank == b.bank)
 
-    def _forward(
-        self, m: Module, stored: Value, sum_row: data.View, valid: list[Signal], where: list[data.View]
-    ) -> Value:
-        """Operand for the operation in cycle 2: zero, a result that the memory did not have yet, or the stored row.
-
-        Distance ``d`` in 2 … 4: the older operation is in its cycle ``2 + d``; its sum is ``d - 2`` cycles old.
-        """
-        now = where[READ_CYCLES]
-        value: Value = stored
-        older_sum: Value = sum_row.as_value()
-        candidates = []
-        for distance in (2, 3, 4):
-            if self._possible(distance):
-                cycle = READ_CYCLES + distance
-                candidates.append((valid[cycle] & self._same_row(where[cycle], now), older_sum))
-            if self._possible(4) and distance < 4:
-                older_sum = delay(m, older_sum, 1, name=f"sum_row_{distance - 1}_old")
-        for hit, older in reversed(candidates):  # the youngest result wins
-            value = Mux(hit, older, value)
-        return Mux(now.first, 0, value)
+def _signed(zeros: Const, weight: Value) -> Value:
+    """A weight with zeros below it."""
+    return Cat(zeros, weight).as_signed()

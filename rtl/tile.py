@@ -1,4 +1,4 @@
-"""A tile: one Linear layer, or a slice of its output channels."""
+"""A tile: one layer, or a slice of its output channels."""
 
 from __future__ import annotations
 
@@ -6,26 +6,24 @@ from amaranth.hdl import Module
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, connect
 
-from lmht.rtl.address_generator import AddressGenerator
-from lmht.rtl.event_filter import EventFilter
+from lmht.rtl.address_generator import INPUTS
+from lmht.rtl.integrator import Integrator
 from lmht.rtl.neuron_array import NeuronArray
-from lmht.rtl.parameters import TileParameters
-from lmht.rtl.pipeline import delay
+from lmht.rtl.pooler import Pooler
 from lmht.rtl.ports import LoadSignature
-from lmht.rtl.skid import Skid
 from lmht.rtl.spike_encoder import SpikeEncoder
-from lmht.rtl.synapse_lanes import SETTLE_CYCLES, SynapseLanes
+from lmht.rtl.tile_parameters import WEIGHT_MEMORIES, TileParameters
 from lmht.rtl.update_sequencer import UpdateSequencer
 
 __all__ = ["Tile"]
 
 
 class Tile(wiring.Component):
-    """Integrate events, update the neurons at each frame's end, send their spikes on.
+    """Integrate events, update the neurons of each row that is complete, send their spikes on.
 
     ::
 
-        i ─► EventFilter ─► AddressGenerator ─► SynapseLanes ─► UpdateSequencer ─► NeuronArray ─► SpikeEncoder ─► o
+        i, residual ─► Integrator ─► UpdateSequencer ─► NeuronArray ─► [Pooler] ─► SpikeEncoder ─► o
 
     Parameters
     ----------
@@ -33,37 +31,38 @@ class Tile(wiring.Component):
 
     Members
     -------
-    ``i`` : in stream of ``parameters.input``
+    ``i``, ``residual`` : in streams of the projections' ``input``, the second one only with a second projection
     ``o`` : out stream of ``parameters.output``
     ``load_<memory>`` : in, one :class:`~lmht.rtl.ports.LoadSignature` for each of ``parameters.memories``
-    ``pulses`` : out, ``frames``, ``events_in``, ``dropped``, ``integrate`` (cycles the lanes work), ``stalls`` (cycles
-        an event or frame end waits for a free bank), ``update`` (cycles the mixing multipliers work), ``events_out``,
-        ``output_stalls``
+    ``pulses`` : out, those of :class:`~lmht.rtl.integrator.Integrator` (``frames``, ``events_in``, ``dropped``,
+        ``integrate``, ``stalls``), ``update`` (cycles the mixing multipliers work), ``skipped`` (pixels without an
+        event that were passed over), ``events_out``, ``output_stalls``
     ``errors`` : out, ``coordinates``, ``level``, ``rows``, ``kind``
 
-    Throughput: a frame of ``n`` events takes ``n * groups + 1`` cycles, or the update's ``update_cycles`` (and a
-    few per accumulator row) if that is more: the next frame integrates in the second bank while this one fires.
+    Throughput: a frame takes a cycle for each operation (event, tap that meets an output pixel, group of lanes) and one
+    for each output row, or the update's ``update_cycles`` for each pixel to be updated if that is more: while a row is
+    updated the next ones integrate. A Linear layer takes ``events * groups + 1`` cycles.
     """
 
     PULSES = data.StructLayout(
         {
-            "frames": 1,
-            "events_in": 1,
-            "dropped": 1,
-            "integrate": 1,
-            "stalls": 1,
-            "update": 1,
+            **Integrator.PULSES.members,
+            **NeuronArray.PULSES.members,
+            **UpdateSequencer.PULSES.members,
             "events_out": 1,
             "output_stalls": 1,
         }
     )
-    ERRORS = EventFilter.ERRORS
+    ERRORS = Integrator.ERRORS
 
     def __init__(self, *, parameters: TileParameters):
         self.parameters = parameters
         super().__init__(
             {
-                "i": In(parameters.input.signature),
+                **{
+                    name: In(own.input.signature)
+                    for name, own in zip(INPUTS, parameters.projections, strict=False)
+                },
                 "o": Out(parameters.output.signature),
                 "pulses": Out(self.PULSES),
                 "errors": Out(self.ERRORS),
@@ -74,49 +73,36 @@ class Tile(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         parameters = self.parameters
-        m.submodules.event_filter = event_filter = EventFilter(parameters=parameters)
-        m.submodules.address_generator = addresses = AddressGenerator(parameters=parameters)
-        m.submodules.synapse_lanes = lanes = SynapseLanes(parameters=parameters)
+        m.submodules.integrator = integrator = Integrator(parameters=parameters)
         m.submodules.update_sequencer = sequencer = UpdateSequencer(parameters=parameters)
         m.submodules.neuron_array = neurons = NeuronArray(parameters=parameters)
         m.submodules.spike_encoder = encoder = SpikeEncoder(parameters=parameters)
 
-        connect(m, wiring.flipped(self.i), event_filter.i)
-        # The filter must not wait for the walk through the groups within a cycle.
-        m.submodules.skid = skid = Skid(payload=event_filter.o.payload.shape())
-        connect(m, event_filter.o, skid.i)
-        connect(m, skid.o, addresses.i)
+        for name in INPUTS[: len(parameters.projections)]:
+            connect(m, wiring.flipped(getattr(self, name)), getattr(integrator, name))
+        for name in parameters.memories:
+            owner = integrator if name in WEIGHT_MEMORIES else neurons
+            connect(m, wiring.flipped(getattr(self, f"load_{name}")), getattr(owner, f"load_{name}"))
+        for name in ("closed", "closed_valid", "touched", "read_data"):
+            m.d.comb += getattr(sequencer, name).eq(getattr(integrator, name))
+        for name in ("freed", "reading", "read_bank", "read_row", "read_enable"):
+            m.d.comb += getattr(integrator, name).eq(getattr(sequencer, name))
+        m.d.comb += sequencer.silent.eq(neurons.silent)
         connect(m, sequencer.o, neurons.i)
-        connect(m, neurons.o, encoder.i)
+        if parameters.pooling is None:
+            connect(m, neurons.o, encoder.i)
+        else:
+            m.submodules.pooler = pooler = Pooler(parameters=parameters)
+            connect(m, neurons.o, pooler.i)
+            connect(m, pooler.o, encoder.i)
         connect(m, encoder.o, wiring.flipped(self.o))
 
+        for part in (integrator, neurons, sequencer):
+            for name in part.PULSES.members:
+                m.d.comb += self.pulses[name].eq(part.pulses[name])
         m.d.comb += [
-            lanes.operation.eq(addresses.operation),
-            lanes.operation_valid.eq(addresses.operation_valid),
-            addresses.freed.eq(sequencer.freed),
-            lanes.reading.eq(sequencer.reading),
-            lanes.read_bank.eq(sequencer.read_bank),
-            lanes.read_group.eq(sequencer.read_group),
-            lanes.read_enable.eq(sequencer.read_enable),
-            sequencer.read_data.eq(lanes.read_data),
-            # A bank may be read once its last operation has reached the memory.
-            sequencer.closed_valid.eq(
-                delay(m, addresses.closed_valid, SETTLE_CYCLES, name="closed_valid", reset_less=False)
-            ),
-            sequencer.closed.eq(delay(m, addresses.closed, SETTLE_CYCLES, name="closed")),
-        ]
-        for name in parameters.memories:
-            owner = lanes if name == "weights" else neurons
-            connect(m, wiring.flipped(getattr(self, f"load_{name}")), getattr(owner, f"load_{name}"))
-        m.d.comb += [
-            self.pulses.events_in.eq(event_filter.pulses.events_in),
-            self.pulses.dropped.eq(event_filter.pulses.dropped),
-            self.pulses.frames.eq(addresses.pulses.frames),
-            self.pulses.integrate.eq(addresses.pulses.integrate),
-            self.pulses.stalls.eq(addresses.pulses.stalls),
-            self.pulses.update.eq(neurons.pulses.update),
             self.pulses.events_out.eq(encoder.pulses.events),
             self.pulses.output_stalls.eq(encoder.pulses.stalls),
-            self.errors.eq(event_filter.errors),
+            self.errors.eq(integrator.errors),
         ]
         return m

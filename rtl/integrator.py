@@ -1,0 +1,128 @@
+"""The integrating half of a tile: from its input links to the accumulators of closed rows."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out, connect
+
+from lmht.rtl.address_generator import INPUTS, AddressGenerator, touched_bits
+from lmht.rtl.event_fifo import EventFifo
+from lmht.rtl.event_filter import EventFilter
+from lmht.rtl.pipeline import delay
+from lmht.rtl.pixel_walk import closed_layout
+from lmht.rtl.ports import LoadSignature
+from lmht.rtl.select import any_of
+from lmht.rtl.skid import Skid
+from lmht.rtl.synapse_lanes import SETTLE_CYCLES, SynapseLanes, accumulator_row_layout, bank_shape
+from lmht.rtl.tile_parameters import WEIGHT_MEMORIES, TileParameters
+
+__all__ = ["Integrator"]
+
+
+class Integrator(wiring.Component):
+    """Events to accumulators, row by row.
+
+    ::
+
+        i        ─► [EventFifo] ─► EventFilter ─► Skid ─► AddressGenerator ─► SynapseLanes
+        residual ─► [EventFifo] ─► EventFilter ─► Skid ──────┘
+
+    Parameters
+    ----------
+    parameters : TileParameters
+
+    Members
+    -------
+    ``i``, ``residual`` : in streams of the projections' ``input``, the second one only with a second projection
+    ``load_weights``, ``load_residual_weights`` : in, :class:`~lmht.rtl.ports.LoadSignature`
+    ``closed``, ``closed_valid`` : out, :func:`~lmht.rtl.pixel_walk.closed_layout`: this bank may be read from now
+        on; rows close from top to bottom
+    ``touched`` : out, :func:`~lmht.rtl.address_generator.touched_bits`, of a closed bank until it is freed
+    ``freed`` : in, one bit a bank
+    ``reading``, ``read_bank``, ``read_row``, ``read_enable``, ``read_data`` : the read port of
+        :class:`~lmht.rtl.synapse_lanes.SynapseLanes`
+    ``pulses`` : out, ``frames``, ``events_in``, ``dropped`` (both up to one a projection), ``integrate``, ``stalls``
+    ``errors`` : out, ``coordinates``, ``level``, ``rows``, ``kind``, of any projection
+
+    Throughput: see :class:`~lmht.rtl.address_generator.AddressGenerator`.
+    """
+
+    PULSES = data.StructLayout({"frames": 1, "events_in": 2, "dropped": 2, "integrate": 1, "stalls": 1})
+    ERRORS = EventFilter.ERRORS
+
+    def __init__(self, *, parameters: TileParameters):
+        self.parameters = parameters
+        projections = parameters.projections
+        super().__init__(
+            {
+                **{name: In(own.input.signature) for name, own in zip(INPUTS, projections, strict=False)},
+                **{
+                    f"load_{name}": In(LoadSignature(parameters.memories[name]))
+                    for name in WEIGHT_MEMORIES[: len(projections)]
+                },
+                "closed": Out(closed_layout(parameters.banks)),
+                "closed_valid": Out(1),
+                "touched": Out(touched_bits(parameters)),
+                "freed": In(parameters.banks),
+                "reading": In(1),
+                "read_bank": In(range(parameters.banks)),
+                "read_row": In(bank_shape(parameters).row_bits),
+                "read_enable": In(1),
+                "read_data": Out(accumulator_row_layout(parameters)),
+                "pulses": Out(self.PULSES),
+                "errors": Out(self.ERRORS),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        parameters = self.parameters
+        m.submodules.address_generator = addresses = AddressGenerator(parameters=parameters)
+        m.submodules.synapse_lanes = lanes = SynapseLanes(parameters=parameters)
+        filters = []
+        for projection, own in enumerate(parameters.projections):
+            prefix = ("", "residual_")[projection]
+            name = INPUTS[projection]
+            m.submodules[f"{prefix}event_filter"] = event_filter = EventFilter(
+                parameters=parameters, projection=projection
+            )
+            filters.append(event_filter)
+            link = wiring.flipped(getattr(self, name))
+            if own.fifo:
+                m.submodules[f"{prefix}fifo"] = fifo = EventFifo(payload=own.input.payload, depth=own.fifo)
+                connect(m, link, fifo.i)
+                link = fifo.o
+            connect(m, link, event_filter.i)
+            # The filter must not wait for the walk through the taps within a cycle.
+            m.submodules[f"{prefix}skid"] = skid = Skid(payload=event_filter.o.payload.shape())
+            connect(m, event_filter.o, skid.i)
+            connect(m, skid.o, getattr(addresses, name))
+
+        for name in WEIGHT_MEMORIES[: len(filters)]:
+            connect(m, wiring.flipped(getattr(self, f"load_{name}")), getattr(lanes, f"load_{name}"))
+        m.d.comb += [
+            lanes.operation.eq(addresses.operation),
+            lanes.operation_valid.eq(addresses.operation_valid),
+            lanes.first.eq(addresses.first),
+            addresses.freed.eq(self.freed),
+            lanes.reading.eq(self.reading),
+            lanes.read_bank.eq(self.read_bank),
+            lanes.read_row.eq(self.read_row),
+            lanes.read_enable.eq(self.read_enable),
+            self.read_data.eq(lanes.read_data),
+            self.touched.eq(addresses.touched),
+            # A row may be read once its last operation has reached the memory.
+            self.closed_valid.eq(
+                delay(m, addresses.closed_valid, SETTLE_CYCLES, name="closed_valid", reset_less=False)
+            ),
+            self.closed.eq(delay(m, addresses.closed, SETTLE_CYCLES, name="closed")),
+            self.pulses.frames.eq(addresses.pulses.frames),
+            self.pulses.integrate.eq(addresses.pulses.integrate),
+            self.pulses.stalls.eq(addresses.pulses.stalls),
+            self.pulses.events_in.eq(sum(one.pulses.events_in for one in filters)),
+            self.pulses.dropped.eq(sum(one.pulses.dropped for one in filters)),
+        ]
+        for name in self.ERRORS.members:
+            m.d.comb += self.errors[name].eq(any_of(one.errors[name] for one in filters))
+        return m
