@@ -135,7 +135,16 @@ def run_demo(
 
     picture = out / "demo.png"
     events = golden.events.double().mean(dim=0).tolist()
-    save_picture(picture, pixels, labels, golden, harness.classes, dataset.classes, levels=_LEVELS)
+    save_picture(
+        picture,
+        pixels,
+        labels,
+        golden,
+        harness.classes,
+        dataset.classes,
+        levels=_LEVELS,
+        shapes=[layer.shape for layer in build.network.layers[:-1]],
+    )
     return DemoResult(
         float_accuracy=accuracies[0],
         quantized_accuracy=accuracies[1],

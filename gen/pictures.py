@@ -19,6 +19,8 @@ from lmht.sim.golden import GoldenResult
 
 __all__ = ["confusion_matrix", "draw_picture", "save_picture"]
 
+Shape = tuple[int, int, int]
+
 _INK, _QUIET, _RIGHT, _WRONG = "#22303c", "#8a97a3", "#1f7a8c", "#d1495b"
 _STYLE: Any = {
     "font.size": 9,
@@ -43,11 +45,14 @@ def save_picture(
     classes: Sequence[str],
     *,
     levels: int,
+    shapes: Sequence[Shape] | None = None,
     image: int | None = None,
 ) -> None:
     """Draw and write a PNG; the same input gives the same picture. Parameters as in :func:`draw_picture`."""
     with matplotlib.rc_context(_STYLE):
-        figure = draw_picture(images, labels, golden, predictions, classes, levels=levels, image=image)
+        figure = draw_picture(
+            images, labels, golden, predictions, classes, levels=levels, shapes=shapes, image=image
+        )
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=130, facecolor="white", metadata={"Software": "lmht"})
 
@@ -60,6 +65,7 @@ def draw_picture(
     classes: Sequence[str],
     *,
     levels: int,
+    shapes: Sequence[Shape] | None = None,
     image: int | None = None,
 ) -> Figure:
     """Draw the spike raster of one image and the confusion matrix of all.
@@ -74,6 +80,9 @@ def draw_picture(
     classes : sequence of str
     levels : int
         ``L``, the highest level.
+    shapes : sequence of tuple of int, optional
+        Channels, height and width of every hidden layer's map. A map of more than one pixel is drawn as such, its
+        channels added up; without shapes every neuron has a row of its own.
     image : int, optional
         Which one; by default the first whose class is right.
 
@@ -100,7 +109,11 @@ def draw_picture(
     _draw_pixels(axes[0], images[chosen], int(golden.events[chosen, 0]))
     for index, layer in enumerate(golden.levels):
         spiking = int(golden.events[chosen, index + 1])
-        _draw_levels(axes[1 + index], layer[:, chosen].numpy(), index, levels, spiking)
+        shape = (layer.shape[2], 1, 1) if shapes is None else shapes[index]
+        if shape[1] * shape[2] > 1:
+            _draw_map(axes[1 + index], layer[:, chosen].numpy(), index, shape, spiking)
+        else:
+            _draw_levels(axes[1 + index], layer[:, chosen].numpy(), index, levels, spiking)
     _draw_logits(axes[1 + hidden], golden.logits[chosen].numpy(), classes, int(labels[chosen]))
     _draw_confusion(axes[2 + hidden], confusion_matrix(labels, predictions, len(classes)), classes)
     _draw_key(figure, levels)
@@ -137,7 +150,8 @@ def _level_colours(levels: int) -> tuple[ListedColormap, BoundaryNorm]:
 
 
 def _draw_pixels(axes: Axes, image: NDArray[np.uint8], events: int) -> None:
-    picture = image[0] if len(image) == 1 else np.moveaxis(image, 0, -1)
+    # Colours where there are three channels; any other number is averaged to grey.
+    picture = np.moveaxis(image, 0, -1) if len(image) == 3 else image.mean(axis=0)
     axes.imshow(picture, cmap="gray_r", vmin=0, vmax=255, interpolation="nearest")
     axes.set_title("Pixels")
     axes.set_xlabel(f"{events} events")
@@ -158,6 +172,23 @@ def _draw_levels(axes: Axes, levels: NDArray[np.uint8], index: int, highest: int
     shown = np.unique(np.linspace(0, neurons - 1, 5).round().astype(int))
     axes.set_yticks(shown + 0.5, [str(neuron) for neuron in shown])
     axes.set_ylabel("neuron", labelpad=1)
+    axes.tick_params(length=0)
+    for side in axes.spines.values():
+        side.set_visible(False)
+
+
+def _draw_map(axes: Axes, levels: NDArray[np.uint8], index: int, shape: Shape, events: int) -> None:
+    """Spikes of all channels at every pixel, one map below the other for the time steps."""
+    channels, height, width = shape
+    maps = levels.reshape(-1, height, width, channels).sum(axis=3, dtype=np.int64).astype(float)
+    # A row without a value between two maps.
+    stacked = np.pad(maps, ((0, 0), (0, 1), (0, 0)), constant_values=np.nan).reshape(-1, width)[:-1]
+    axes.imshow(stacked, cmap="GnBu", vmin=0, interpolation="nearest")
+    axes.set_title(f"Layer {index}")
+    axes.set_xlabel(f"{events} events, {int(levels.sum())} spikes\nof {channels} channels")
+    centers = np.arange(len(maps)) * (height + 1) + (height - 1) / 2
+    axes.set_yticks(centers, [f"step {step}" for step in range(len(maps))], rotation=90, va="center")
+    axes.set_xticks([])
     axes.tick_params(length=0)
     for side in axes.spines.values():
         side.set_visible(False)

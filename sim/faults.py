@@ -1,7 +1,9 @@
-"""Planted faults: a component whose output stream goes wrong on demand, to show that a bench notices."""
+"""Planted faults, to show that benches and ``verify`` notice: streams that go wrong on demand, layers built wrongly."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from enum import IntEnum
 from typing import Any
 
@@ -9,7 +11,9 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 
-__all__ = ["Fault", "Saboteur"]
+from lmht.rtl.parameters import DesignParameters
+
+__all__ = ["Fault", "Saboteur", "build_wrongly"]
 
 
 class Fault(IntEnum):
@@ -112,6 +116,38 @@ class Saboteur(wiring.Component):
                         m.d.sync += done.eq(1)
                 with m.Case(Fault.HANG):
                     m.d.comb += [outside.valid.eq(0), inside.ready.eq(0)]
+
+
+def build_wrongly(
+    design: DesignParameters,
+    layer: int,
+    *,
+    tile: Mapping[str, Any] | None = None,
+    projection: Mapping[str, Any] | None = None,
+) -> DesignParameters:
+    """The design as if the hardware of a layer had been made from other parameters; its hash stays.
+
+    Parameters
+    ----------
+    design : DesignParameters
+    layer : int
+    tile, projection : mapping, optional
+        Fields of its TileParameters, and of its first ProjectionParameters, to change. Maps and memories must keep
+        their shapes, as nothing else is built otherwise.
+    """
+    wrong = tuple(
+        replace(
+            part,
+            projections=(replace(part.projections[0], **(projection or {})), *part.projections[1:]),
+            **(tile or {}),
+        )
+        for part in design.layers[layer]
+    )
+    other = replace(design, layers=(*design.layers[:layer], wrong, *design.layers[layer + 1 :]))
+    if [part.memories for part in wrong] != [part.memories for part in design.layers[layer]]:
+        raise ValueError(f"the memories of layer {layer} must keep their shapes")
+    other.__dict__["design_hash"] = design.design_hash
+    return other
 
 
 def _pairs(outside: Any, inside: Any) -> list[tuple[Any, Any]]:

@@ -7,7 +7,8 @@ import torch
 
 from lmht.gen.pictures import confusion_matrix, draw_picture, save_picture
 from lmht.sim.golden import GoldenModel
-from lmht.sim.random_networks import random_network
+from lmht.sim.random_conv_networks import random_conv_network
+from lmht.sim.random_networks import random_images, random_network
 
 CLASSES = ("cat", "dog", "eel", "fox")
 
@@ -47,6 +48,26 @@ def test_picture_shows_one_image_layer_by_layer(example):
     assert bars == golden.logits[chosen].tolist()
     counts = sum(int(text.get_text()) for text in figure.axes[3].texts)
     assert counts == 20
+
+
+def test_maps_are_drawn_step_by_step_with_their_channels_added():
+    rng = np.random.default_rng(2)
+    network = random_conv_network(rng, hidden_layers=(2, 2), residuals=False, pooling=False)
+    images = random_images(rng, 6, network.input_shape, density=0.6)
+    golden = GoldenModel(network).run(images, keep_levels=True)
+    shapes = [layer.shape for layer in network.layers[:-1]]
+    assert max(height * width for _, height, width in shapes) > 1
+    predictions = golden.predictions.numpy()
+    names = tuple(map(str, range(network.classes)))
+    figure = draw_picture(images, predictions, golden, predictions, names, levels=4, shapes=shapes, image=4)
+    for axes, levels, (channels, height, width) in zip(figure.axes[1:], golden.levels, shapes, strict=False):
+        if height * width == 1:
+            continue
+        maps = levels[:, 4].reshape(-1, height, width, channels).sum(dim=3)
+        shown = np.ma.filled(axes.images[0].get_array(), np.nan)
+        for step, expected in enumerate(maps):
+            first = step * (height + 1)
+            assert (shown[first : first + height] == expected.numpy()).all()
 
 
 def test_same_input_gives_the_same_bytes(example, tmp_path):
