@@ -1,13 +1,14 @@
 """Bench of :class:`~lmht.rtl.neuron_array.NeuronArray`: accumulators in, levels out, against the scalar reference.
 
 Parameters (JSON): ``tile`` (fields of TileParameters), ``data`` (npz: the layer's arrays, the packed memories and
-``sums`` of shape (frames, T_in, N)), ``idle``, ``ready`` (pattern names), ``result`` (npz to write: ``levels`` of
-shape (frames, T, N)).
+``sums`` of shape (pixels, T_in, N)), ``idle``, ``ready`` (pattern names), ``empty`` (probability of a row of the map
+without pixels), ``result`` (npz to write: ``levels`` of shape (pixels, T, N)).
 """
 
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,100 +16,143 @@ import cocotb
 import numpy as np
 from pydantic import TypeAdapter
 
-from lmht.rtl.parameters import TileParameters
-from lmht.rtl.spike_encoder import spike_vector_layout
+from lmht.rtl.neuron_array import NeuronArray
+from lmht.rtl.spike_encoder import map_vector_layout
+from lmht.rtl.tile_parameters import TileParameters
 from lmht.rtl.update_sequencer import update_row_layout
 from lmht.sim.benches.scalar_reference import ScalarLayer
-from lmht.sim.benches.tile import load_memories
+from lmht.sim.benches.support import load_memories
 from lmht.sim.codecs import StructCodec, layout_fields
 from lmht.sim.patterns import pattern
 from lmht.sim.runner import bench_parameters
-from lmht.sim.stream import Bench, Sink, Source
+from lmht.sim.stream import Bench, PulseCounter, Sink, Source
 
 
-def _rows(tile: TileParameters, sums: np.ndarray, error: bool) -> list[dict[str, int]]:
-    """Update rows of one frame; lanes beyond the channels carry zeros."""
+@dataclass(frozen=True)
+class MapRow:
+    """A row of the map: its pixels as ``(x, number of the pixel)``, and what ends with it."""
+
+    pixels: tuple[tuple[int, int], ...]
+    frame: bool
+    error: bool
+
+
+def _map_rows(tile: TileParameters, pixels: int, empty: float, rng: random.Random) -> list[MapRow]:
+    """All pixels in order, spread over rows of the map."""
     rows = []
-    for row in range(tile.update_rows):
-        values = {"last": int(row == tile.update_rows - 1), "error": int(error)}
-        for lane in range(tile.update_lanes):
-            neuron = row * tile.update_lanes + lane
-            for step in range(tile.neuron.input_steps):
-                value = int(sums[step, neuron]) if neuron < tile.channels else 0
-                values[f"accumulators__{lane}__{step}"] = value
-        rows.append(values)
+    number = 0
+    while number < pixels:
+        count = 0 if rng.random() < empty else min(rng.randint(1, tile.width), pixels - number)
+        places = sorted(rng.sample(range(tile.width), count))
+        row = tuple((x, number + index) for index, x in enumerate(places))
+        rows.append(MapRow(row, frame=rng.random() < 0.4, error=rng.random() < 0.3))
+        number += count
     return rows
+
+
+def _words(tile: TileParameters, row: MapRow, sums: np.ndarray, rng: random.Random) -> list[dict[str, int]]:
+    """Update rows of a row of the map; lanes beyond the channels carry zeros, an empty row anything."""
+    fields = layout_fields(update_row_layout(tile))
+    words: list[dict[str, int]] = []
+    for x, number in row.pixels:
+        for update_row in range(tile.update_rows):
+            values = {"x": x}
+            for lane in range(tile.update_lanes):
+                neuron = update_row * tile.update_lanes + lane
+                for step in range(tile.neuron.input_steps):
+                    value = int(sums[number, step, neuron]) if neuron < tile.channels else 0
+                    values[f"accumulators__{lane}__{step}"] = value
+            words.append(values)
+    if not words:
+        words = [
+            {
+                name: rng.randrange(1 << width - 1)
+                for name, (_, width) in fields.items()
+                if name.startswith("accumulators")
+            }
+        ]
+        words[0]["empty"] = 1
+    words[-1] |= {"last": 1, "frame": int(row.frame), "error": int(row.error)}
+    return words
 
 
 @cocotb.test()
 async def levels(dut: Any) -> None:
-    """Every level of every frame; silent vectors are left out, the last one never."""
+    """Every level of every pixel; silent vectors are left out, those that end a row of the map never."""
     given = bench_parameters()
     rng = random.Random(cocotb.RANDOM_SEED)
     tile = TypeAdapter(TileParameters).validate_python(given["tile"])
     arrays = np.load(Path(str(given["data"])))
     layer = ScalarLayer.from_arrays(arrays, tile.neuron)
-    frames = arrays["sums"]
+    sums = arrays["sums"]
 
     bench = Bench(dut)
     source = bench.add(
         Source(dut, "i", StructCodec(update_row_layout(tile)), valid=pattern(str(given["idle"]), rng))
     )
     sink = bench.add(
-        Sink(dut, "o", StructCodec(spike_vector_layout(tile)), ready=pattern(str(given["ready"]), rng))
+        Sink(dut, "o", StructCodec(map_vector_layout(tile)), ready=pattern(str(given["ready"]), rng))
     )
+    pulses = bench.add(PulseCounter(dut, "pulses", NeuronArray.PULSES))
     await bench.reset()
     await load_memories(
-        bench, {name: arrays[f"memory_{name}"] for name in tile.memories if name != "weights"}
+        bench,
+        {name: arrays[f"memory_{name}"] for name in tile.memories if hasattr(dut, f"load_{name}__enable")},
     )
 
-    flags = [rng.random() < 0.3 for _ in frames]
-    for sums, flag in zip(frames, flags, strict=True):
-        source.send(_rows(tile, sums, flag))
-    seen_last = 0
-    watched = 0
-    last_bit = layout_fields(spike_vector_layout(tile))["last"][0]
+    rows = _map_rows(tile, len(sums), float(given["empty"]), rng)
+    for row in rows:
+        source.send(_words(tile, row, sums, rng))
+    last_bit = layout_fields(map_vector_layout(tile))["last"][0]
 
     def ended() -> bool:
-        nonlocal seen_last, watched
-        while watched < len(sink.words):
-            seen_last += (sink.words[watched] >> last_bit) & 1
-            watched += 1
-        return seen_last == len(frames)
+        return sum(word >> last_bit & 1 for word in sink.words) == len(rows)
 
-    work = len(frames) * (tile.update_cycles + 200)
+    work = len(sums) * tile.update_cycles + 200 * len(rows)
     await bench.run_until(ended, limit=20 * work + 1000, what="the neuron array")
     await bench.run(20)
+    assert pulses.totals()["update"] == len(sums) * tile.update_cycles
 
-    found = np.zeros((len(frames), tile.neuron.steps, tile.channels), dtype=np.int64)
-    frame, previous = 0, -1
-    for vector in sink.items:
-        row = vector["row"]
-        assert row > previous, f"frame {frame}: row {row} after row {previous}"
-        spoke = False
-        for lane in range(tile.update_lanes):
-            neuron = row * tile.update_lanes + lane
-            for step in range(tile.neuron.steps):
-                value = vector[f"levels__{lane}__{step}"]
-                spoke |= value != 0
-                if neuron < tile.channels:
-                    found[frame, step, neuron] = value
-        assert spoke or vector["last"] or tile.neuron.is_classifier or tile.update_lanes > 1, (
-            f"row {row} is silent"
-        )
-        previous = row
-        if vector["last"]:
-            assert vector["error"] == flags[frame], f"frame {frame}: error {vector['error']}"
-            frame, previous = frame + 1, -1
-    assert frame == len(frames)
-
-    offset = tile.channel_offset
-    for number, sums in enumerate(frames):
-        expected = layer.update(sums)[:, offset : offset + tile.channels]
+    found = _found(tile, rows, sink.items, len(sums))
+    part = slice(tile.channel_offset, tile.channel_offset + tile.channels)
+    for number, pixel in enumerate(sums):
+        expected = layer.update(pixel)[:, part]
         for step, neuron in zip(*np.nonzero(found[number] != expected), strict=True):
             raise AssertionError(
-                f"frame {number}, neuron {neuron}, step {step}: "
+                f"pixel {number}, neuron {neuron}, step {step}: "
                 f"expected level {expected[step, neuron]}, found {found[number, step, neuron]}"
             )
     if "result" in given:
         np.savez(str(given["result"]), levels=found)
+
+
+def _found(
+    tile: TileParameters, rows: list[MapRow], vectors: list[dict[str, int]], pixels: int
+) -> np.ndarray:
+    """Levels of every pixel, shape (pixels, T, N), after a look at the order and the ends."""
+    found = np.zeros((pixels, tile.neuron.steps, tile.channels), dtype=np.int64)
+    expected = iter(rows)
+    row, previous = next(expected), (-1, -1)
+    for vector in vectors:
+        place = (vector["x"], vector["row"])
+        values = np.array(
+            [
+                [vector[f"levels__{lane}__{step}"] for lane in range(tile.update_lanes)]
+                for step in range(tile.neuron.steps)
+            ]
+        )
+        assert place > previous or not row.pixels, f"vector {place} after {previous}"
+        assert values.any() or vector["last"] or tile.neuron.is_classifier, f"vector {place} is silent"
+        previous = place
+        if row.pixels:
+            number = dict(row.pixels)[place[0]]
+            first = place[1] * tile.update_lanes
+            here = values[:, : tile.channels - first]
+            found[number, :, first : first + here.shape[1]] = here
+        else:
+            assert not values.any(), "a row of the map without pixels has spikes"
+        if vector["last"]:
+            ends = (bool(vector["frame"]), bool(vector["error"]))
+            assert ends == (row.frame, row.error), f"frame and error {ends} of {row}"
+            row, previous = next(expected, MapRow((), False, False)), (-1, -1)
+    return found

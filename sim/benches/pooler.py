@@ -16,6 +16,7 @@ import numpy as np
 from lmht.rtl.projection import Pooling
 from lmht.rtl.spike_encoder import map_vector_layout, spike_vector_layout
 from lmht.rtl.tile_parameters import TileParameters
+from lmht.sim.benches.scalar_reference import pool
 from lmht.sim.benches.spike_encoder import encoder_parameters
 from lmht.sim.benches.support import bench_rng, crossed, plant_fault
 from lmht.sim.codecs import StructCodec, layout_fields
@@ -35,7 +36,7 @@ def pooled_parameters(tile: dict[str, Any], pooling: tuple[str, int, int]) -> Ti
 
 @dataclass(frozen=True)
 class Frame:
-    """A frame's levels, shape (height, width, neurons with padding, steps), and its flag."""
+    """A frame's levels, shape (steps, height, width, neurons with padding), and its flag."""
 
     levels: np.ndarray
     error: bool
@@ -59,7 +60,7 @@ class PoolerBench(Bench):
         parameters, rng = self.parameters, self.rng
         highest = parameters.neuron.levels or 0
         lanes = parameters.update_rows * parameters.update_lanes
-        shape = (parameters.height, parameters.width, lanes, parameters.neuron.steps)
+        shape = (parameters.neuron.steps, parameters.height, parameters.width, lanes)
         levels = np.zeros(shape, dtype=np.int64)
         for index in np.ndindex(*shape):
             if rng.random() < density:
@@ -74,11 +75,11 @@ class PoolerBench(Bench):
             row = []
             for x, update_row in np.ndindex(parameters.width, parameters.update_rows):
                 first = update_row * parameters.update_lanes
-                levels = frame.levels[y, x, first : first + parameters.update_lanes]
+                levels = frame.levels[:, y, x, first : first + parameters.update_lanes]
                 if levels.any() or self.rng.random() < 0.3:
                     named = {
-                        f"levels__{lane}__{step}": int(levels[lane, step])
-                        for lane, step in np.ndindex(*levels.shape)
+                        f"levels__{lane}__{step}": int(level)
+                        for (step, lane), level in np.ndenumerate(levels)
                     }
                     row.append({"x": x, "row": update_row, "last": 0, "frame": 0, "error": 0, **named})
             row = row or [{"x": 0, "row": 0}]
@@ -88,23 +89,11 @@ class PoolerBench(Bench):
             vectors += row
         return vectors
 
-    def pooled(self, levels: np.ndarray) -> np.ndarray:
-        """Levels behind the pooling, one window after the other."""
-        pooling = self.parameters.pooling
-        assert pooling is not None
-        rows, columns = pooling.size
-        height, width = levels.shape[0] // rows, levels.shape[1] // columns
-        result = np.zeros((height, width, *levels.shape[2:]), dtype=np.int64)
-        for y, x in np.ndindex(height, width):
-            window = levels[y * rows : (y + 1) * rows, x * columns : (x + 1) * columns]
-            result[y, x] = window.sum(axis=(0, 1)) if pooling.kind == "sum" else window.max(axis=(0, 1))
-        return result
-
     def found(self) -> Iterator[tuple[np.ndarray, bool]]:
         """Frames that came out: levels and flag."""
         parameters = self.parameters
         output = parameters.output
-        shape = (output.height, output.width, parameters.update_rows * parameters.update_lanes, output.steps)
+        shape = (output.steps, output.height, output.width, parameters.update_rows * parameters.update_lanes)
         levels, y, previous = np.zeros(shape, dtype=np.int64), 0, (-1, -1)
         for vector in self.sink.items:
             place = (vector["x"], vector["row"])
@@ -114,7 +103,7 @@ class PoolerBench(Bench):
                 previous = place
                 for lane, step in np.ndindex(parameters.update_lanes, output.steps):
                     neuron = place[1] * parameters.update_lanes + lane
-                    levels[y, place[0], neuron, step] = vector[f"levels__{lane}__{step}"]
+                    levels[step, y, place[0], neuron] = vector[f"levels__{lane}__{step}"]
             if vector["last"]:
                 y, previous = y + 1, (-1, -1)
                 assert bool(vector["frame"]) == (y == output.height), f"a frame ends in row {y - 1}"
@@ -141,11 +130,12 @@ class PoolerBench(Bench):
         assert len(found) == ends, f"{len(found)} frames, expected {ends}"
         for number, (frame, (levels, error)) in enumerate(zip(frames, found, strict=True)):
             assert error == frame.error, f"frame {number}: error {error}, expected {frame.error}"
-            expected = self.pooled(frame.levels)
-            for y, x, neuron, step in zip(*np.nonzero(levels != expected), strict=True):
+            assert self.parameters.pooling is not None
+            expected = pool(frame.levels, self.parameters.pooling)
+            for step, y, x, neuron in zip(*np.nonzero(levels != expected), strict=True):
                 raise AssertionError(
                     f"frame {number}, pixel ({y}, {x}), neuron {neuron}, step {step}: expected level "
-                    f"{expected[y, x, neuron, step]}, found {levels[y, x, neuron, step]}"
+                    f"{expected[step, y, x, neuron]}, found {levels[step, y, x, neuron]}"
                 )
         self.sink.take()
 

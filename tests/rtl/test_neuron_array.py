@@ -11,6 +11,7 @@ import pytest
 
 from lmht.gen.choose_widths import choose_widths
 from lmht.gen.integer import IntegerLayer, IntegerNetwork
+from lmht.gen.integer_projection import IntegerProjection
 from lmht.gen.memory_contents import pack_memories
 from lmht.gen.plan import PlanOptions, plan
 from lmht.rtl.fire import Fire
@@ -31,23 +32,33 @@ def run(
     *,
     name: str = "array",
     ready: str = "always",
+    empty: float = 0.0,
     **options: Any,
 ) -> np.ndarray:
-    """Levels that the hardware of `layer` emits for accumulators `sums`, shape (frames, T, N)."""
+    """Levels that the hardware of `layer` emits for accumulators `sums`, shape (pixels, T, N)."""
     rng = np.random.default_rng(SEED)
-    steps = layer.input_steps
+    (projection,) = layer.projections
     # The layer under test stands between an image and a classifier; neither of them is built.
-    before = random_layer(rng, inputs=1, neurons=layer.inputs, steps=steps, levels=layer.input_max_level)
+    channels, height, width = projection.input_shape
+    before = random_layer(
+        rng,
+        inputs=(1, height, width),
+        neurons=channels,
+        kernel=(1, 1),
+        steps=layer.input_steps,
+        levels=projection.input_max_level,
+    )
     after = random_layer(
         rng,
-        inputs=layer.neurons,
+        source=1,
+        inputs=layer.shape,
         neurons=2,
         steps=1,
         levels=None,
         input_steps=layer.steps,
         input_max_level=layer.levels or 1,
     )
-    source = IntegerNetwork(name="array", input_shape=(1, 1, 1), layers=(before, layer, after))
+    source = IntegerNetwork(name="array", input_shape=(1, height, width), layers=(before, layer, after))
     design = plan(
         source, choose_widths(source), name="array", events=[1, 1, 1], options=PlanOptions(**options)
     )
@@ -70,7 +81,7 @@ def run(
     np.savez(
         folder / "data.npz",
         sums=sums,
-        weights=layer.weights,
+        weights0=projection.weights,
         bias=layer.bias,
         multipliers=layer.multipliers,
         leak=np.zeros(0) if layer.leak is None else layer.leak,
@@ -87,6 +98,7 @@ def run(
             "result": str(folder / "levels.npz"),
             "idle": "often",
             "ready": ready,
+            "empty": empty,
         },
         folder=folder,
         seed=SEED,
@@ -99,32 +111,42 @@ def plain_layer(steps: int, levels: int, neurons: int, initial_membrane: int) ->
     gain_bits = 8
     multipliers = np.zeros((steps, steps, neurons), dtype=np.int64)
     multipliers[range(steps), range(steps)] = 1 << gain_bits
+    projection = IntegerProjection.dense(
+        np.ones((neurons, 1), dtype=np.int64),
+        input_shape=(1, 1, 1),
+        source=0,
+        input_steps=steps,
+        input_max_level=1,
+    )
     return IntegerLayer(
-        weights=np.ones((neurons, 1), dtype=np.int64),
+        projections=(projection,),
         bias=np.zeros(neurons, dtype=np.int64),
         multipliers=multipliers,
         shift=gain_bits,
         levels=levels,
         fraction_bits=FRACTION_BITS,
         initial_membrane=initial_membrane,
-        input_max_level=1,
     )
 
 
 @pytest.mark.parametrize(
-    ("steps", "levels", "leak", "options"),
+    ("steps", "levels", "leak", "width", "options"),
     [
-        (2, 2, False, {}),
-        (3, 5, True, {"update_lanes": 4, "mix_multipliers": 6}),
-        (4, 15, False, {"mix_multipliers": 2}),
-        (8, 1, True, {"update_lanes": 2}),
+        (2, 2, False, 1, {}),
+        (3, 5, True, 1, {"update_lanes": 4, "mix_multipliers": 6}),
+        (4, 15, False, 6, {"mix_multipliers": 2}),
+        (8, 1, True, 1, {"update_lanes": 2}),
+        (2, 2, False, 6, {"update_lanes": 4, "mix_multipliers": 4}),
+        (2, 3, True, 20, {"update_lanes": 2, "mix_multipliers": 1}),
     ],
 )
-def test_levels(steps: int, levels: int, leak: bool, options: dict, tmp_path: Path) -> None:
+def test_levels(steps: int, levels: int, leak: bool, width: int, options: dict, tmp_path: Path) -> None:
     rng = np.random.default_rng(SEED)
     layer = random_layer(
         rng,
-        inputs=30,
+        source=0,
+        inputs=(30, 2 if width > 1 else 1, width),
+        kernel=(1, 1),
         neurons=10,
         steps=steps,
         levels=levels,
@@ -134,10 +156,10 @@ def test_levels(steps: int, levels: int, leak: bool, options: dict, tmp_path: Pa
         weight_bits=8,
     )
     # A stand-in for the sums of a hidden layer: as large as the weights allow.
-    reach = int(np.abs(layer.weights).sum(axis=1).max()) * layer.input_max_level
-    sums = rng.integers(-reach, reach, (12, 2, layer.neurons), endpoint=True)
+    reach = int(np.abs(layer.projections[0].weights).sum(axis=(1, 2, 3)).max()) * 3
+    sums = rng.integers(-reach, reach, (12 if width == 1 else 40, 2, layer.channels), endpoint=True)
     sums[3] = 0
-    run(tmp_path, layer, sums, ready="half", lanes=[1, 4, 2], **options)
+    run(tmp_path, layer, sums, ready="half", empty=0.3, lanes=[1, 4, 2], **options)
 
 
 @pytest.mark.parametrize("levels", [2, 3, 4])
@@ -211,3 +233,12 @@ def test_a_wrong_clamp_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     sums = np.full((3, 2, 4), 10 * THETA)
     with pytest.raises(BenchFailure, match="expected level 3, found 2"):
         run(tmp_path, layer, sums, lanes=[1, 4, 2])
+
+
+def test_spikes_of_an_empty_row_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import lmht.rtl.neuron_array as neuron_array
+
+    monkeypatch.setattr(neuron_array, "_hidden", lambda levels, empty: levels)
+    sums = np.full((8, 2, 4), 10 * THETA)
+    with pytest.raises(BenchFailure, match="without pixels"):
+        run(tmp_path, plain_layer(2, 3, 4, 0), sums, empty=0.5, lanes=[1, 4, 2])

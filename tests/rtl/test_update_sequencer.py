@@ -1,0 +1,110 @@
+"""Update sequencer: bench on emitted Verilog, planted faults."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from amaranth.hdl import Const, Module
+
+from lmht.rtl.pixel_walk import PixelWalk
+from lmht.rtl.row_fetch import RowFetch
+from lmht.rtl.update_sequencer import UpdateSequencer
+from lmht.rtl.verilog import emit_verilog
+from lmht.sim.benches.update_sequencer import sequencer_parameters
+from lmht.sim.faults import Fault, Saboteur
+from lmht.sim.runner import BenchFailure, run_cocotb
+
+BENCH = "lmht.sim.benches.update_sequencer"
+SEED = 2718
+
+TILES: dict[str, dict[str, Any]] = {
+    "linear": {"width": 1, "height": 1, "channels": 13, "lanes": 6, "update_lanes": 2},
+    "classifier": {"width": 1, "height": 1, "channels": 10, "lanes": 5, "update_lanes": 5, "levels": None},
+    "one word": {"width": 7, "height": 5, "channels": 4, "lanes": 4, "update_lanes": 4, "kernel": 3},
+    "many words": {"width": 70, "height": 6, "channels": 5, "lanes": 2, "update_lanes": 1, "kernel": 5},
+    "224 wide": {"width": 224, "height": 3, "channels": 2, "lanes": 2, "update_lanes": 2, "kernel": 3},
+    "touched in parts": {
+        "width": 19,
+        "height": 4,
+        "channels": 6,
+        "lanes": 2,
+        "update_lanes": 2,
+        "kernel": 3,
+        "channel_groups": 6,
+    },
+    "every pixel": {
+        "width": 18,
+        "height": 4,
+        "channels": 3,
+        "lanes": 3,
+        "update_lanes": 1,
+        "kernel": 3,
+        "skip_quiet": False,
+    },
+}
+FAULTY = TILES["one word"]
+
+
+def run(component: UpdateSequencer | Saboteur, tile: dict[str, Any], folder: Path, **options: Any) -> None:
+    run_cocotb(
+        [emit_verilog(component, "dut")],
+        "dut",
+        BENCH,
+        parameters={"tile": tile, "fault": options.pop("fault", 0)},
+        folder=folder,
+        seed=SEED,
+        **options,
+    )
+
+
+def sequencer(tile: dict[str, Any]) -> UpdateSequencer:
+    return UpdateSequencer(parameters=sequencer_parameters(**tile))
+
+
+@pytest.mark.parametrize("name", TILES)
+def test_bench(name: str, tmp_path: Path) -> None:
+    run(sequencer(TILES[name]), TILES[name], tmp_path)
+
+
+@pytest.mark.parametrize(
+    "fault", [Fault.DROP, Fault.DUPLICATE, Fault.CORRUPT, Fault.VALID_FALLS, Fault.PAYLOAD_CHANGES]
+)
+def test_planted_fault_fails(fault: Fault, tmp_path: Path) -> None:
+    component = Saboteur(inner=sequencer(FAULTY), nth=5)
+    with pytest.raises(BenchFailure, match="rows"):
+        run(component, FAULTY, tmp_path, fault=int(fault), tests=["rows"])
+
+
+def test_a_pixel_skipped_that_is_not_silent_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    visit = PixelWalk._to_visit
+    monkeypatch.setattr(PixelWalk, "_to_visit", lambda self, touched, every: visit(self, touched, Const(0)))
+    with pytest.raises(BenchFailure, match="rows"):
+        run(sequencer(FAULTY), FAULTY, tmp_path, tests=["rows"])
+
+
+def test_an_early_token_is_found(tmp_path: Path) -> None:
+    class Early(UpdateSequencer):
+        def elaborate(self, platform: object) -> Module:
+            m = super().elaborate(platform)
+            m.d.comb += self.o.payload.last.eq(1)
+            return m
+
+    with pytest.raises(BenchFailure, match="'last': 1"):
+        run(Early(parameters=sequencer_parameters(**FAULTY)), FAULTY, tmp_path, tests=["rows"])
+
+
+def test_a_bank_freed_too_early_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    elaborate = RowFetch.elaborate
+
+    def early(self: RowFetch, platform: object) -> Module:
+        m = elaborate(self, platform)
+        m.d.comb += self.freed.eq(
+            (self.reading & self.i.valid & self.i.ready & self.i.payload.last) << self.read_bank
+        )
+        return m
+
+    monkeypatch.setattr(RowFetch, "elaborate", early)
+    with pytest.raises(BenchFailure, match="rows"):
+        run(sequencer(FAULTY), FAULTY, tmp_path, tests=["rows"])
