@@ -158,8 +158,9 @@ def _run(layer: IntegerLayer, samples: list[torch.Tensor]) -> torch.Tensor:
 
 def _is_lively(levels: torch.Tensor, largest: int | None) -> bool:
     """Whether some, not all, neurons spike, and not nearly all with their largest level."""
-    active = levels.amax(dim=0).ne(0).double().mean()
-    return bool(0.08 <= active <= 0.95 and (levels == largest).double().mean() <= 0.85)
+    active = float(levels.amax(dim=0).ne(0).double().mean())
+    full = float(levels.eq(largest or 0).double().mean())
+    return 0.08 <= active <= 0.95 and full <= 0.85
 
 
 def _random_projections(
@@ -196,9 +197,8 @@ def _random_projections(
 
 def _random_channels(rng: np.random.Generator, inputs: int, largest: int) -> int:
     """Output channels: as many as there are inputs, twice as many, or any number."""
-    return int(
-        rng.choice([inputs, inputs, min(2 * inputs, largest), rng.integers(1, largest, endpoint=True)])
-    )
+    any_number = _draw(rng, None, 1, largest)
+    return int(rng.choice([min(inputs, largest), min(inputs, largest), min(2 * inputs, largest), any_number]))
 
 
 def _random_pooling(rng: np.random.Generator, shape: Shape, kinds: tuple[str, ...]) -> Pooling | None:
