@@ -8,7 +8,6 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from . import native
-from .half_window import HALF_TYPES, backward_half, forward_half
 from .window import Staircase, WindowBlock, compute_type
 
 __all__ = ["Staircase", "fused_window"]
@@ -91,7 +90,7 @@ class _FusedWindow(torch.autograd.Function):
         work = WindowBlock(upstream, omega, leak, ctx.staircase, compute_type(ctx.dtype))
         run = _backward_tensors
         if _suits_native(upstream, ctx.dtype):
-            run = _backward_native if ctx.dtype == torch.float32 else backward_half
+            run = _backward_native if ctx.dtype == torch.float32 else _backward_bfloat16
         sum_omega, sum_leak = run(work, upstream, currents, bits, found, learns_omega, learns_leak)
         return (
             None if found is None else found.view(ctx.shape),
@@ -102,8 +101,8 @@ class _FusedWindow(torch.autograd.Function):
 
 
 def _suits_native(window: torch.Tensor, dtype: torch.dtype) -> bool:
-    narrow = dtype == torch.float32 or dtype in HALF_TYPES
-    fits = window.is_cpu and window.dtype == dtype and narrow and len(window) <= native.MAX_STEPS
+    known = dtype in (torch.float32, torch.bfloat16)
+    fits = window.is_cpu and window.dtype == dtype and known and len(window) <= native.MAX_STEPS
     return fits and native.library() is not None
 
 
@@ -118,22 +117,39 @@ def _forward(
     bits = (
         torch.zeros(((steps + 7) // 8, neurons), dtype=torch.uint8, device=current.device) if pack else None
     )
-    if _suits_native(currents, current.dtype):
-        if current.dtype in HALF_TYPES:
-            forward_half(work, currents, output, bits)
-            return output.view(current.shape), bits
+    if not _suits_native(currents, current.dtype):
+        for block in work.blocks():
+            work.run(currents[:, block], output[:, block], None if bits is None else bits[:, block])
+    elif current.dtype == torch.float32:
         mixed = work.mix_all(currents, output)
-        library, window = native.library(), work.native_window()
-        native.over_neurons(
-            neurons,
-            lambda _, start, stop: library.forward(
-                window, start, stop, mixed.data_ptr(), output.data_ptr(), native.pointer(bits)
-            ),
-        )
-        return output.view(current.shape), bits
-    for block in work.blocks():
-        work.run(currents[:, block], output[:, block], None if bits is None else bits[:, block])
+        _over_neurons(work, native.library().forward, mixed, output, bits)
+    else:
+        whole, mixing = currents.contiguous(), work.contiguous_omega()
+        _over_neurons(work, native.library().forward_bfloat16, whole, mixing, output, bits)
     return output.view(current.shape), bits
+
+
+def _over_neurons(work: WindowBlock, function: Any, *tensors: torch.Tensor | None) -> None:
+    """Let a pass in C run over all neurons."""
+    window, addresses = work.native_window(), [native.pointer(tensor) for tensor in tensors]
+    native.over_neurons(work.neurons, lambda _, start, stop: function(window, start, stop, *addresses))
+
+
+def _over_shares(
+    work: WindowBlock, function: Any, learns_omega: bool, *tensors: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same of a backward pass: the sums for Ω and λ in float64, of the shares and then of all."""
+    shares = native.share_count(work.neurons)
+    sum_omega = torch.zeros((shares, work.steps, work.steps), dtype=torch.float64)
+    sum_leak = torch.zeros(shares, dtype=torch.float64)
+    window, addresses = work.native_window(), [native.pointer(tensor) for tensor in tensors]
+
+    def run(share: int, start: int, stop: int) -> None:
+        sums = (sum_omega[share].data_ptr() if learns_omega else None, sum_leak[share].data_ptr())
+        function(window, start, stop, *addresses, *sums)
+
+    native.over_neurons(work.neurons, run)
+    return sum_omega.sum(dim=0), sum_leak.sum()
 
 
 def _backward_native(
@@ -145,26 +161,31 @@ def _backward_native(
     learns_omega: bool,
     learns_leak: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """``dI`` into ``found`` by the passes in C; the sums for Ω and λ in float64, of the shares and then of all."""
+    """``dI`` into ``found`` by the pass in C, and the sums for Ω and λ."""
     upstream = upstream.contiguous()
     mixed = None
     if learns_leak:
         assert currents is not None
         mixed = work.mix_all(currents, torch.empty_like(upstream) if found is None else found)
     currents = currents.contiguous() if learns_omega and currents is not None else None
-    omega = None if work.omega is None else work.omega.contiguous()
-    shares = native.share_count(work.neurons)
-    sum_omega = torch.zeros((shares, work.steps, work.steps), dtype=torch.float64)
-    sum_leak = torch.zeros(shares, dtype=torch.float64)
-    library, window = native.library(), work.native_window()
+    tensors = (mixed, bits, upstream, currents, work.contiguous_omega(), found)
+    return _over_shares(work, native.library().backward, learns_omega, *tensors)
 
-    def run(share: int, start: int, stop: int) -> None:
-        tensors = (mixed, bits, upstream, currents, omega, found)
-        sums = (sum_omega[share].data_ptr() if learns_omega else None, sum_leak[share].data_ptr())
-        library.backward(window, start, stop, *map(native.pointer, tensors), *sums)
 
-    native.over_neurons(work.neurons, run)
-    return sum_omega.sum(dim=0), sum_leak.sum()
+def _backward_bfloat16(
+    work: WindowBlock,
+    upstream: torch.Tensor,
+    currents: torch.Tensor | None,
+    bits: torch.Tensor | None,
+    found: torch.Tensor | None,
+    learns_omega: bool,
+    learns_leak: bool,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same of bfloat16; the pass in C mixes the currents itself."""
+    assert learns_leak == (bits is None), "without its marks a membrane is computed again"
+    whole = None if currents is None else currents.contiguous()
+    tensors = (bits, upstream.contiguous(), whole, work.contiguous_omega(), found)
+    return _over_shares(work, native.library().backward_bfloat16, learns_omega, *tensors)
 
 
 def _backward_tensors(

@@ -1,8 +1,8 @@
 """Passes over a window of neurons in C, compiled at first use where there is a compiler.
 
 A step of a window is a handful of operations on a number that is in a register; as tensor operations each of them goes
-to memory and back, and waits for all cores. :mod:`lmht.model.fused` uses these passes for float32 on a CPU, and tensor
-operations wherever :func:`library` is None. ``LMHT_NATIVE=0`` in the environment switches them off.
+to memory and back, and waits for all cores. :mod:`lmht.model.fused` uses these passes for float32 and bfloat16 on a
+CPU, and tensor operations wherever :func:`library` is None. ``LMHT_NATIVE=0`` in the environment switches them off.
 """
 
 from __future__ import annotations
@@ -64,9 +64,9 @@ def library() -> Any:
         except (OSError, subprocess.SubprocessError):
             return None
     numbers: list[Any] = [ctypes.POINTER(Window), ctypes.c_ssize_t, ctypes.c_ssize_t]
-    loaded.forward.argtypes = numbers + [ctypes.c_void_p] * 3
-    loaded.backward.argtypes = numbers + [ctypes.c_void_p] * 8
-    loaded.forward.restype = loaded.backward.restype = None
+    for name, tensors in (("forward", 3), ("backward", 8), ("forward_bfloat16", 4), ("backward_bfloat16", 7)):
+        function = getattr(loaded, name)
+        function.argtypes, function.restype = numbers + [ctypes.c_void_p] * tensors, None
     return loaded
 
 

@@ -92,13 +92,16 @@ class WindowBlock:
         """``J`` of all neurons, contiguous: in ``out``, or the currents themselves without mixing."""
         return currents.contiguous() if self.omega is None else torch.mm(self.omega, currents, out=out)
 
-    def native_window(self, neurons: int | None = None) -> native.Window:
-        """Constants for the passes in C over so many neurons, by default all."""
+    def contiguous_omega(self) -> torch.Tensor | None:
+        """Ω for the passes in C."""
+        return None if self.omega is None else self.omega.contiguous()
+
+    def native_window(self) -> native.Window:
+        """Constants for the passes in C."""
         rule = self.staircase
         ends = rule.window(self.dtype)
-        count = self.neurons if neurons is None else neurons
         return native.Window(
-            self.leak.item(), rule.theta, rule.levels, rule.initial_membrane, *ends, self.steps, count
+            self.leak.item(), rule.theta, rule.levels, rule.initial_membrane, *ends, self.steps, self.neurons
         )
 
     def mix(self, currents: torch.Tensor) -> torch.Tensor:

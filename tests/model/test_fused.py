@@ -186,8 +186,11 @@ C_FAULTS = {
     "window too narrow": ("(charged <= w->high)", "(charged <= w->high - w->theta)"),
     "window without its ends": ("(charged >= w->low) &", "(charged > w->low) &"),
     "not the membrane before": ("before[i] = v[i];", "before[i] = charged;"),
-    "transposed mixing": ("omega[t * T + u], dJ", "omega[u * T + t], dJ"),
-    "membrane not detached": ("? g[i] : 0.0f;\n            ", "? g[i] + dJ[0][i] * t : 0.0f;\n            "),
+    "transposed mixing": ("combine(T, count, omega + u, T, dJ", "combine(T, count, omega + u * T, 1, dJ"),
+    "membrane not detached": (
+        "? g[i] : 0.0f;\n            before",
+        "? g[i] + dJ[0][i] * t : 0.0f;\n            before",
+    ),
 }
 
 
