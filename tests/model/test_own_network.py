@@ -1,7 +1,9 @@
 """Networks of the user's own: built from their file, and one line for every mistake in it."""
 
 import hashlib
+import re
 import sys
+from pathlib import Path
 from textwrap import dedent
 
 import pytest
@@ -124,6 +126,14 @@ def test_trying_out_leaves_the_batch_norms_alone(tmp_path):
     network = build(f"{write(tmp_path, text)}:build")
     assert network.module.conv[0].num_batches_tracked == 0
     assert network.module.conv[0].training
+
+
+def test_example_of_the_documentation(tmp_path):
+    page = Path(__file__).resolve().parents[2] / "docs" / "training.md"
+    (example,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    source = read_own_source(str(write(tmp_path, example)))
+    network = build_network(configure(source, input_shape=(3, 10, 7), steps=4), source=source)
+    assert network(torch.rand(2, 3, 10, 7)).shape == (2, 3)
 
 
 @pytest.mark.parametrize(
