@@ -149,16 +149,15 @@ def compile_network(
 
 def to_integers(network: Network | SpikingNetwork, options: CompileOptions, *, name: str) -> IntegerNetwork:
     """Passes 1 to 3: capture (or, fully connected, fold batch norm), balance scales, quantize."""
-    if isinstance(network, SpikingNetwork):
-        folded = capture(network, weight_bits=options.weight_bits)
-    else:
-        folded = fold_batch_norm(network)
+    is_captured = isinstance(network, SpikingNetwork)
+    folded = capture(network, weight_bits=options.weight_bits) if is_captured else fold_batch_norm(network)
     return quantize(
         balance_scales(folded),
         name=name,
         fraction_bits=options.fraction_bits,
         multiplier_bits=options.multiplier_bits,
         leak_bits=options.leak_bits,
+        fine_biases=is_captured,
     )
 
 

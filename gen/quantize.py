@@ -10,16 +10,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lmht.gen.accumulator_unit import bias_shift, residual_shift, residual_weights
 from lmht.gen.folded import FloatArray, FoldedLayer, FoldedNetwork, FoldedNeuron, FoldedProjection
 from lmht.gen.integer import PIXEL_MAX, IntegerLayer, IntegerNetwork
 from lmht.gen.integer_projection import IntegerProjection
-from lmht.gen.residual_gains import residual_shift, residual_weights
 from lmht.rtl.checks import check_range
 from lmht.rtl.projection import IMAGE
 
 __all__ = ["largest_shift", "quantize"]
 
 SHIFT_LIMIT = 63
+
+LOGIT_STEP = 1.0
+"""What the classifier has for a threshold, where the precision of its biases is chosen: a factor e of a probability."""
 
 
 def quantize(
@@ -29,6 +32,7 @@ def quantize(
     fraction_bits: int = 8,
     multiplier_bits: int = 12,
     leak_bits: int = 8,
+    fine_biases: bool = False,
     meta: Mapping[str, Any] | None = None,
 ) -> IntegerNetwork:
     """Round biases, multipliers, leaks, initial membranes and the gains of residual branches.
@@ -45,6 +49,9 @@ def quantize(
         Name of the integer network.
     fraction_bits, multiplier_bits, leak_bits : int
         ``F`` (0 to 24), ``GB`` (1 to 24) and ``FL`` (1 to 16) of every layer.
+    fine_biases : bool
+        Whether a layer whose bias would be rounded to coarse steps of its weights gets finer accumulators, a few bits
+        wider. Otherwise only a residual branch makes them finer.
     meta : mapping, optional
         Stored with the network.
 
@@ -61,7 +68,7 @@ def quantize(
     for index, layer in enumerate(network.layers):
         place = f"layer {index} ({layer.name})" if layer.name else f"layer {index}"
         try:
-            inputs = _quantize_inputs(network, layer)
+            inputs = _quantize_inputs(network, layer, fine_biases)
             widths = {
                 "fraction_bits": fraction_bits,
                 "multiplier_bits": multiplier_bits,
@@ -118,25 +125,23 @@ class _Inputs:
         return self.projections[0].input_steps
 
 
-def _quantize_inputs(network: FoldedNetwork, layer: FoldedLayer) -> _Inputs:
-    """Projections and bias in units of the first projection's step, made finer by a shift for a residual branch."""
+def _quantize_inputs(network: FoldedNetwork, layer: FoldedLayer, fine_biases: bool) -> _Inputs:
+    """Projections and bias in units of the first projection's step, divided by a power of two where that is needed."""
     main, *residual = layer.projections
     step = main.scale * network.input_value(main)
-    if not residual:
-        return _Inputs(
-            projections=(_integer_projection(network, main),), bias=_quantize_bias(layer, step), unit=step
-        )
-    (branch,) = residual
-    reached = branch.weights.any(axis=(1, 2, 3))
-    ratio = np.where(reached, branch.scale * network.input_value(branch) / step, 0.0)
-    shift = residual_shift(ratio)
-    weights, weight_bits = residual_weights(branch, ratio, shift)
+    shift = 0
+    if fine_biases:
+        shift = bias_shift(step, LOGIT_STEP if layer.neuron is None else layer.neuron.theta)
+    branches = []
+    for branch in residual:
+        reached = branch.weights.any(axis=(1, 2, 3))
+        ratio = np.where(reached, branch.scale * network.input_value(branch) / step, 0.0)
+        shift = max(shift, residual_shift(ratio))
+        weights, weight_bits = residual_weights(branch, ratio, shift)
+        branches.append(_integer_projection(network, branch, weights=weights, weight_bits=weight_bits))
     unit = np.ldexp(step, -shift)
     return _Inputs(
-        projections=(
-            _integer_projection(network, main, shift=shift),
-            _integer_projection(network, branch, weights=weights, weight_bits=weight_bits),
-        ),
+        projections=(_integer_projection(network, main, shift=shift), *branches),
         bias=_quantize_bias(layer, unit),
         unit=unit,
     )

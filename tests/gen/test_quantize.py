@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 
 from lmht.gen.balance_scales import balance_scales
 from lmht.gen.fold_batch_norm import fold_batch_norm
+from lmht.gen.folded import FoldedLayer, FoldedNetwork, FoldedNeuron, FoldedProjection
 from lmht.gen.quantize import largest_shift, quantize
 from lmht.model import Network, NetworkConfig, load_dataset
+from lmht.rtl.projection import IMAGE, Pooling
 from lmht.sim.golden import GoldenModel
 
 
@@ -80,6 +82,98 @@ def test_logits_keep_their_value(make_network):
     found = GoldenModel(integers).run(images).logits * integers.logit_scale
     # A membrane at a threshold may fall to either side: one logit in fifty.
     assert ((found - expected).abs().amax(dim=1) < 1e-3).float().mean() > 0.98
+
+
+def residual_network(branch_weights, branch_scale, *, pooling=None, theta=0.5):
+    """Neurons of 2 x 4 x 4 of two images, and a layer with a convolution of 3 x 3 and a residual branch."""
+    neuron = FoldedNeuron(
+        levels=2,
+        steps=2,
+        theta=theta,
+        initial_membrane=0.0,
+        mixing=np.array([[0.5, 0.25], [0.75, 1.0]]),
+        leak=1.0,
+    )
+
+    def project(source, weights, scale, shape=(2, 4, 4), **others):
+        weights = np.array(weights)
+        return FoldedProjection(
+            source=source,
+            input_shape=shape,
+            weights=weights,
+            scale=np.array(scale),
+            weight_bits=4,
+            **others,
+        )
+
+    first = project(IMAGE, np.ones((2, 2, 1, 1), dtype=int), [0.5, 0.25])
+    main = project(0, np.full((2, 2, 3, 3), 7), [0.02, 0.05], padding=(1, 1), pooling=pooling)
+    branch = project(0, branch_weights, branch_scale, groups=len(branch_weights), pooling=pooling)
+    last = project(1, np.ones((3, 2, *main.output_shape[1:]), dtype=int), [0.1] * 3, main.output_shape)
+    return FoldedNetwork(
+        input_shape=(2, 4, 4),
+        layers=(
+            FoldedLayer(projections=(first,), bias=np.zeros(2), neuron=neuron),
+            FoldedLayer(
+                projections=(main, branch), bias=np.array([0.3, -0.2]), neuron=replace(neuron, theta=1.0)
+            ),
+            FoldedLayer(projections=(last,), bias=np.zeros(3), neuron=None, name="classifier"),
+        ),
+    )
+
+
+def test_residual_branch_follows_the_formulas():
+    ones = np.ones((2, 1, 1, 1), dtype=int)
+    layer = quantize(residual_network(ones, [1.0, 2.0]), name="n").layers[1]
+    main, branch = layer.projections
+    # The gains are θ / (s θ) = 50 and 40 steps: 640 is the first of them not below 512.
+    assert (main.shift, branch.shift, main.weight_bits, branch.weight_bits) == (4, 0, 4, 11)
+    assert branch.weights[:, 0, 0, 0].tolist() == [800, 640]
+    units = np.array([0.02, 0.05]) * 0.5 / 2**4
+    np.testing.assert_array_equal(layer.bias, np.rint(np.array([0.3, -0.2]) / units))
+    mixing = np.array([[0.5, 0.25], [0.75, 1.0]])[:, :, None]
+    np.testing.assert_array_equal(layer.multipliers, np.rint(mixing * units * 2.0 ** (8 + layer.shift)))
+    assert (branch.input_steps, branch.input_max_level, branch.source) == (2, 2, 0)
+
+
+@pytest.mark.parametrize(("kind", "window"), [("sum", 4), ("max", 1)])
+def test_pooling_divides_the_value_of_a_level(kind, window):
+    ones = np.ones((2, 1, 1, 1), dtype=int)
+    plain = quantize(residual_network(ones, [1.0, 2.0]), name="n").layers[1]
+    pooling = Pooling(kind=kind, size=(2, 2))
+    pooled = quantize(residual_network(ones, [1.0, 2.0], pooling=pooling), name="n").layers[1]
+    # Both branches are divided alike; only the bias and the multipliers see it.
+    assert pooled.projections[1].weights.tolist() == plain.projections[1].weights.tolist()
+    np.testing.assert_allclose(pooled.bias, plain.bias * window, atol=window)
+    ratio = (pooled.multipliers / 2.0**pooled.shift) / (plain.multipliers / 2.0**plain.shift)
+    np.testing.assert_allclose(ratio, 1 / window, rtol=2e-3)
+
+
+def test_residual_branch_that_is_too_strong():
+    ones = np.ones((2, 1, 1, 1), dtype=int)
+    with pytest.raises(
+        ValueError, match=r"^layer 1: weight_bits of the residual branch must be between 2 and 24"
+    ):
+        quantize(residual_network(ones, [1.0, 1e6]), name="n")
+
+
+def test_fine_biases_narrow_the_unit_of_spikes_and_not_of_pixels(make_network):
+    network = make_network(architecture="48-12-9-10", weight_bits=2)
+    folded = balance_scales(fold_batch_norm(network))
+    plain, fine = (quantize(folded, name="n", fine_biases=flag) for flag in (False, True))
+    shifts = [layer.projections[0].shift for layer in fine.layers]
+    assert [layer.projections[0].shift for layer in plain.layers] == [0, 0, 0]
+    assert min(shifts[1:]) >= 3
+    for coarse, layer, shift in zip(plain.layers, fine.layers, shifts, strict=True):
+        assert (np.abs(layer.bias - coarse.bias * 2**shift) <= 2**shift / 2).all()
+        np.testing.assert_array_equal(layer.multipliers, coarse.multipliers)
+
+
+def test_error_names_the_layer():
+    network = residual_network(np.ones((2, 1, 1, 1), dtype=int), [1.0, 2.0])
+    wild = replace(network.layers[2], bias=np.full(3, 1e30))
+    with pytest.raises(ValueError, match=r"^layer 2 \(classifier\): bias must be between"):
+        quantize(replace(network, layers=(*network.layers[:2], wild)), name="n")
 
 
 def test_wrong_options(make_network):
