@@ -85,10 +85,11 @@ class ErrorLog(wiring.Component):
         ]
         m.d.comb += self.reported.eq(reporting.any())
         first = self.first
+        chosen = Signal(len(self._layouts))
+        m.d.comb += chosen.eq(first_of(reporting))
         with m.If(self.clear):
             m.d.sync += first.valid.eq(0)
         with m.Elif(self.reported & ~first.valid):
-            chosen = first_of(reporting)
             m.d.sync += [
                 first.valid.eq(1),
                 first.stage.eq(lane_index(chosen)),

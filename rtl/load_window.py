@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from amaranth.hdl import Array, Module, Signal
+from amaranth.hdl import Array, Cat, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -53,7 +53,11 @@ class LoadWindow(wiring.Component):
         memories = self.memories
         words = max(memory.words for memory in memories)
         word = Signal(range(words))
-        row_data = Signal(words * BUS_DATA_BITS, reset_less=True)
+        # A signal for each word: a shifted write into one wide signal is emitted as all of it for each position.
+        row_words = [
+            Signal(BUS_DATA_BITS, name=f"row_word_{index}", reset_less=True) for index in range(words)
+        ]
+        row_data = Cat(row_words)
         commit = Signal()
 
         last_word = Signal(range(words))
@@ -70,7 +74,9 @@ class LoadWindow(wiring.Component):
             with m.If(self.write_data < beyond):
                 m.d.sync += self.row.eq(self.write_data)
         with m.If(self.data_write):
-            m.d.sync += row_data.word_select(word, BUS_DATA_BITS).eq(self.write_data)
+            for index, row_word in enumerate(row_words):
+                with m.If(word == index):
+                    m.d.sync += row_word.eq(self.write_data)
             with m.If(word == last_word):
                 m.d.sync += [word.eq(0), commit.eq(1)]
             with m.Else():

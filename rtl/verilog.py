@@ -82,7 +82,7 @@ def emit_verilog(component: wiring.Component, name: str) -> str:
         raise ValueError(f"name must be a Verilog identifier, not {name!r}")
     with _carried_yosys():
         text = verilog.convert(component, name=name, emit_src=False, strip_internal_attrs=True)
-    text = text.replace("\n, ", ", ")  # Yosys breaks long port lists
+    text = text.replace("\n, ", ", ").replace("\n);", ");")  # Yosys breaks long port lists
     modules = name_links([_tidy_module(module) for module in _MODULES.findall(text)])
     return _PREAMBLE + _rename_escaped("\n".join(modules))
 
