@@ -201,7 +201,9 @@ class EventAddress:
             begin = start
         else:
             begin = self._register(
-                Mux(start.value > lead, start.value - lead, 0)[: bits_for(channels - 1)], start.cycle, "begin"
+                Mux(exceeds(start.value, lead, largest), start.value - lead, 0)[: bits_for(channels - 1)],
+                start.cycle,
+                "begin",
             )
         first = self._quotient(begin, parameters.lanes, channels - 1, "first_group")
         if self._span == 1:
@@ -210,7 +212,7 @@ class EventAddress:
             channels - 1 - (outputs - 1) + lead
         )  # of a part whose last output is the tile's last channel
         end = self._register(
-            Mux(start.value > last_start, channels - 1, start.value + (outputs - 1 - lead))[
+            Mux(exceeds(start.value, last_start, largest), channels - 1, start.value + (outputs - 1 - lead))[
                 : bits_for(channels - 1)
             ],
             start.cycle,

@@ -21,14 +21,14 @@ class EventFifo(wiring.Component):
     payload : shape
         Payload of both streams.
     depth : int
-        Words it holds at least, 1 … 2**24 (two more wait in the registers of the memory).
+        Words it holds at least, 1 … 2**24 (up to two more wait in the registers of the memory).
 
     Members
     -------
     ``i`` : in stream
     ``o`` : out stream
 
-    One word a cycle on both sides, latency 3 cycles. ``i.ready`` comes from a register.
+    One word a cycle on both sides (every other cycle with `depth` 1), latency 3 cycles. ``i.ready`` comes from a register.
 
     Raises
     ------

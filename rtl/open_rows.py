@@ -5,7 +5,7 @@ from __future__ import annotations
 from amaranth.hdl import Const, Module, Mux, Signal, Value
 from amaranth.utils import bits_for
 
-from lmht.rtl.event_address import is_flat
+from lmht.rtl.event_address import exceeds, is_flat
 from lmht.rtl.tile_parameters import TileParameters
 
 __all__ = ["OpenRows", "next_bank"]
@@ -107,8 +107,8 @@ class OpenRows:
         shift = stride.bit_length() - 1
         reached = ((kernel - 1) - kernel_row).as_unsigned() >> shift
         self.bank = bank
-        self.rows = Mux(lowest < reached, lowest, reached)
+        self.rows: Value = Const(0, 1) if own.open_rows == 1 else Mux(lowest < reached, lowest, reached)
         self.weight_offset = weight_offset
-        self.fits = lowest <= banks - 2 if len(parameters.projections) > 1 else Const(1, 1)
+        self.fits = ~exceeds(lowest, banks - 2) if len(parameters.projections) > 1 else Const(1, 1)
         # Where kernels do not touch, the rows between them count as the upper one's.
         self.past = (lowest << shift) + kernel_row >= max(kernel, stride)

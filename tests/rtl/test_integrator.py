@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from amaranth.hdl import Const, Module
 
+from lmht.rtl import event_filter
+from lmht.rtl.address_generator import AddressGenerator
 from lmht.rtl.events import EventLayout
 from lmht.rtl.integrator import Integrator
 from lmht.rtl.neuron_parameters import NeuronParameters
+from lmht.rtl.open_rows import OpenRows
 from lmht.rtl.projection import ProjectionParameters
+from lmht.rtl.synapse_lanes import SynapseLanes
 from lmht.rtl.tile_parameters import TileParameters
 from lmht.rtl.verilog import emit_verilog, memory_source
-from lmht.sim.runner import run_cocotb
+from lmht.sim.runner import BenchFailure, run_cocotb
 
 SEED = 20240607
 
@@ -64,7 +69,7 @@ def tile(
 
 
 def run(
-    folder: Path, parameters: TileParameters, component: type[Integrator] = Integrator, **bench: object
+    folder: Path, parameters: TileParameters, component: Integrator | None = None, **bench: object
 ) -> None:
     rng = np.random.default_rng(SEED)
     arrays = {}
@@ -76,7 +81,7 @@ def run(
     np.savez(data, **arrays)
     settings = {"frames": 6, "idle": "always", "pause": 6, "malformed": 0.0, "density": 0.4, **bench}
     run_cocotb(
-        [emit_verilog(component(parameters=parameters), "integrator"), memory_source()],
+        [emit_verilog(component or Integrator(parameters=parameters), "integrator"), memory_source()],
         "integrator",
         "lmht.sim.benches.integrator",
         parameters={"tile": asdict(parameters), "data": str(data), **settings},
@@ -149,6 +154,152 @@ CASES = {
 }
 
 
+def random_tile(rng: np.random.Generator) -> TileParameters:
+    """Any small tile that the parameters allow."""
+
+    def pair(*choices: int) -> tuple[int, int]:
+        first, second = (int(value) for value in rng.choice(choices, 2))
+        return first, second
+
+    output = pair(1, 1, 2, 3, 4, 5, 6)
+    steps = int(rng.integers(1, 4))
+    channel_groups = [int(groups) for groups in rng.choice((1, 1, 2, 3), int(rng.integers(1, 3)))]
+    layer_channels = int(np.lcm.reduce(channel_groups) * rng.integers(1, 5))
+    projections = []
+    for groups in channel_groups:
+        kernel, stride, pool = pair(1, 2, 3, 3, 5, 7), pair(1, 1, 2, 4), pair(1, 1, 2, 3)
+        padding = tuple(int(rng.integers(0, size)) for size in kernel)
+        # Rows and columns that no kernel reaches may be left over, and such that fill no pooling window.
+        size = [
+            ((outputs - 1) * step + taps - 2 * pad + int(rng.integers(0, step))) * window
+            + int(rng.integers(0, window))
+            for outputs, step, taps, pad, window in zip(output, stride, kernel, padding, pool, strict=True)
+        ]
+        if min(size[0] // pool[0], size[1] // pool[1]) < 1:
+            return random_tile(rng)
+        projections.append(
+            projection(
+                (groups * int(rng.integers(1, 4)), *size),
+                steps=steps,
+                max_level=int(rng.integers(1, 10)),
+                kernel=kernel,
+                stride=stride,
+                padding=padding,
+                pool=pool,
+                channel_groups=groups,
+                weight_bits=int(rng.integers(2, 9)),
+                shift=int(rng.integers(0, 5)),
+                fifo=int(rng.choice((0, 3))),
+            )
+        )
+    offset = int(rng.integers(0, layer_channels))
+    return tile(
+        *projections,
+        layer_channels=layer_channels,
+        channel_offset=offset,
+        channels=int(rng.integers(1, layer_channels - offset + 1)),
+        lanes=int(rng.integers(1, 6)),
+    )
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_accumulators_of_every_row(case: str, tmp_path: Path) -> None:
-    run(tmp_path, CASES[case], idle="bursts", frames=10)
+    """Sums, touched pixels and flags, with words that are malformed, missing or too many."""
+    run(tmp_path, CASES[case], idle="bursts", malformed=0.03, frames=12)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_random_tiles(seed: int, tmp_path: Path) -> None:
+    parameters = random_tile(np.random.default_rng((SEED, seed)))
+    run(tmp_path, parameters, idle="half", malformed=0.02, frames=8)
+
+
+@pytest.mark.parametrize(
+    ("idle", "pause"), [("always", 1), ("always", 200), ("rarely", 1), ("half", 60), ("bursts", 300)]
+)
+def test_idle_and_slow_updates(idle: str, pause: int, tmp_path: Path) -> None:
+    """Banks are freed late or at once, events come thick or thin: nothing is lost, no bank is written too early."""
+    run(tmp_path, CASES["downsampling"], idle=idle, pause=pause, frames=10)
+
+
+STEADY = {
+    "k3": tile(projection((4, 6, 12), **K3), layer_channels=4, lanes=4),
+    "k3_groups3": tile(projection((2, 5, 5), **K3), layer_channels=7, lanes=3),
+    "k5": tile(projection((2, 7, 6), kernel=(5, 5), padding=(2, 2)), layer_channels=2, lanes=2),
+    "k5_stride2": tile(
+        projection((3, 8, 8), kernel=(5, 5), stride=(2, 2), padding=(2, 2)), layer_channels=2, lanes=2
+    ),
+    "depthwise": CASES["depthwise"],
+    "identity": CASES["identity"],
+    "linear": CASES["linear"],
+}
+
+
+@pytest.mark.parametrize("case", STEADY)
+def test_one_operation_a_cycle(case: str, tmp_path: Path) -> None:
+    """A dense frame takes a cycle for each tap that meets an output pixel and group, and one for each output row."""
+    run(tmp_path, STEADY[case], pause=0, density=1.0, frames=7, steady=True)
+
+
+@pytest.mark.parametrize("case", ["k1", "linear_one_group"])
+def test_row_ends_behind_events_of_one_cycle(case: str, tmp_path: Path) -> None:
+    """Where an event takes as long as its word on the link, so does a row end."""
+    parameters = CASES[case]
+    row_ends = parameters.projections[0].input.height - 1
+    run(tmp_path, parameters, pause=0, density=1.0, frames=7, steady=True, token_cycles=row_ends)
+
+
+def test_utilization_of_a_dense_stream() -> None:
+    """What the two tests above count leaves less than 2 % for anything but operations, even in a first layer."""
+    first = tile(projection((1, 28, 28), steps=1, max_level=255, **K3), layer_channels=16, lanes=16)
+    operations = (3 * 28 - 2) ** 2  # pairs of input and output pixels that a tap connects
+    assert operations / (operations + first.height) >= 0.98
+
+
+@pytest.mark.parametrize("distance", [1, 2, 3, 4])
+def test_a_missing_forward_is_found(distance: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    possible = SynapseLanes._possible
+    monkeypatch.setattr(
+        SynapseLanes, "_possible", lambda self, number: number != distance and possible(self, number)
+    )
+    with pytest.raises(BenchFailure, match="accumulator row"):
+        run(tmp_path, CASES["k3"], density=0.9)
+
+
+def test_a_wrong_touched_bit_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch = AddressGenerator._touch
+
+    def wrong(self: AddressGenerator, m: Module, walk: Any) -> None:
+        walk.column = walk.column ^ 1
+        touch(self, m, walk)
+
+    monkeypatch.setattr(AddressGenerator, "_touch", wrong)
+    with pytest.raises(BenchFailure, match="touched is"):
+        run(tmp_path, CASES["k3"])
+
+
+@pytest.mark.parametrize("padding", [(0, 3), (1, 2), (2, 3)])
+def test_padding_wrong_by_one_is_found(padding: tuple[int, int], tmp_path: Path) -> None:
+    right = CASES["k5_stride4"]
+    wrong = replace(right, projections=(replace(right.projections[0], padding=padding),))
+    assert wrong.memories == right.memories
+    with pytest.raises(BenchFailure, match=r"touched is|operations, expected"):
+        run(tmp_path, right, Integrator(parameters=wrong))
+
+
+def test_a_projection_that_does_not_wait_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = OpenRows.__init__
+
+    def hasty(self: OpenRows, *arguments: Any, **options: Any) -> None:
+        original(self, *arguments, **options)
+        self.fits = Const(1, 1)
+
+    monkeypatch.setattr(OpenRows, "__init__", hasty)
+    with pytest.raises(BenchFailure):
+        run(tmp_path, CASES["downsampling"], density=0.9)
+
+
+def test_an_unchecked_range_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_filter, "exceeds", lambda *_: Const(0, 1))
+    with pytest.raises(BenchFailure):
+        run(tmp_path, CASES["k3"], malformed=0.1)
