@@ -1,19 +1,17 @@
-"""NUMERICS.md in plain Python integers and loops, one neuron and one step at a time: the reference of the benches.
-
-Maps have the shape (steps, height, width, channels).
-"""
+"""NUMERICS.md, steps 2 to 5, in plain Python integers, one neuron and one step at a time, and pooling: the reference of
+the benches. Maps have the shape (steps, height, width, channels)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from lmht.rtl.neuron_parameters import NeuronParameters
-from lmht.rtl.projection import Pooling, ProjectionParameters
+from lmht.rtl.projection import Pooling
 
-__all__ = ["ScalarLayer", "pool", "reached", "round_shift"]
+__all__ = ["ScalarLayer", "pool", "round_shift"]
 
 
 def round_shift(x: int, s: int) -> int:
@@ -32,23 +30,6 @@ def pool(levels: np.ndarray, pooling: Pooling) -> np.ndarray:
     return result
 
 
-def reached(projection: ProjectionParameters, y: int, x: int) -> list[tuple[int, int, int, int]]:
-    """Output pixels that an event at ``(y, x)`` of a projection's input meets, and through which kernel row and
-    column: ``(output y, output x, ky, kx)``."""
-    y, x = y // projection.pool[0], x // projection.pool[1]
-    if y >= projection.pooled[0] or x >= projection.pooled[1]:
-        return []
-    height, width = projection.output
-    found = []
-    for ky, kx in np.ndindex(*projection.kernel):
-        above, left = y + projection.padding[0] - ky, x + projection.padding[1] - kx
-        oy, ox = above // projection.stride[0], left // projection.stride[1]
-        aligned = above % projection.stride[0] == 0 and left % projection.stride[1] == 0
-        if aligned and 0 <= oy < height and 0 <= ox < width:
-            found.append((oy, ox, ky, kx))
-    return found
-
-
 @dataclass(frozen=True, eq=False)
 class ScalarLayer:
     """The numbers of one layer, as in :class:`~lmht.gen.integer.IntegerLayer`, with the formats of `neuron`.
@@ -56,15 +37,12 @@ class ScalarLayer:
     Parameters
     ----------
     neuron : NeuronParameters
-    weights : tuple of numpy.ndarray, each of shape (N, C / groups, KH, KW)
-        Of every projection.
     bias, multipliers : numpy.ndarray, shapes (N,) and (T, T_in, N)
     leak : numpy.ndarray of shape (T,), or None
     initial_membrane : int
     """
 
     neuron: NeuronParameters
-    weights: tuple[np.ndarray, ...]
     bias: np.ndarray
     multipliers: np.ndarray
     leak: np.ndarray | None
@@ -72,37 +50,14 @@ class ScalarLayer:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray], neuron: NeuronParameters) -> ScalarLayer:
-        """From the arrays that the tests write: `weights0` and perhaps `weights1`, `bias`, `multipliers`, `leak`,
-        `initial_membrane`."""
+        """From the arrays that the tests write: `bias`, `multipliers`, `leak`, `initial_membrane`."""
         return cls(
             neuron=neuron,
-            weights=tuple(arrays[name] for name in ("weights0", "weights1") if name in arrays),
             bias=arrays["bias"],
             multipliers=arrays["multipliers"],
             leak=arrays["leak"] if neuron.leak else None,
             initial_membrane=int(arrays["initial_membrane"]),
         )
-
-    def outputs(
-        self, projections: Sequence[ProjectionParameters], inputs: Sequence[np.ndarray]
-    ) -> np.ndarray:
-        """Levels (logits of a classifier) of the layer's map for input maps of all projections, as the links carry
-        them; Python integers."""
-        height, width = projections[0].output
-        steps, channels = self.neuron.input_steps, len(self.bias)
-        sums = np.zeros((steps, height, width, channels), dtype=object)
-        for projection, weights, levels in zip(projections, self.weights, inputs, strict=True):
-            per_group_in, per_group_out = weights.shape[1], channels // projection.channel_groups
-            for u, y, x, c in zip(*np.nonzero(levels), strict=True):
-                part, inside = divmod(int(c), per_group_in)
-                outputs = slice(part * per_group_out, (part + 1) * per_group_out)
-                for oy, ox, ky, kx in reached(projection, int(y), int(x)):
-                    products = weights[outputs, inside, ky, kx].astype(object) * int(levels[u, y, x, c])
-                    sums[u, oy, ox, outputs] += products << projection.shift
-        result = np.zeros((self.neuron.steps, height, width, channels), dtype=object)
-        for y, x in np.ndindex(height, width):
-            result[:, y, x] = self.update(sums[:, y, x])
-        return result
 
     def update(self, sums: np.ndarray) -> np.ndarray:
         """Levels of a pixel, shape (T, N), from the sums of its synapses, shape (T_in, N), without bias."""

@@ -81,7 +81,6 @@ def run(
     np.savez(
         folder / "data.npz",
         sums=sums,
-        weights0=projection.weights,
         bias=layer.bias,
         multipliers=layer.multipliers,
         leak=np.zeros(0) if layer.leak is None else layer.leak,
