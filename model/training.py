@@ -97,6 +97,10 @@ def train(
     """
     _check_suits(network_config, dataset)
     folder = Path(out_dir)
+    # Before anything is removed: a network of the user's may fail.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(training_config.seed)
+        network = build_network(network_config, folder, source)
     wanted = RunConfig(
         dataset=dataset.name,
         network=network_config,
@@ -118,9 +122,6 @@ def train(
         (folder / RESUME_FILE).unlink(missing_ok=True)
         return earlier
     part = split_dataset(training_config, dataset, torch.device(device))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(training_config.seed)
-        network = build_network(network_config, folder, source)
     state = _fresh_state(network.to(part.device), training_config)
     if start is not None:
         state.network.load_state_dict(start)

@@ -213,6 +213,15 @@ def test_network_that_cannot_be_built_leaves_no_folder(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_network_that_cannot_be_built_replaces_no_run(tmp_path):
+    train(NETWORK, QUICK, DATASET, tmp_path / "run")
+    before = run_files(tmp_path / "run")
+    network, source = own_network(tmp_path, "def build(config):\n    return None\n")
+    with pytest.raises(OwnNetworkError, match="must return"):
+        train(network, QUICK, DATASET, tmp_path / "run", source=source, overwrite=True)
+    assert run_files(tmp_path / "run") == before
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
