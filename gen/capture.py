@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from inspect import signature
 from math import prod
 from typing import Any
 
@@ -72,10 +73,12 @@ class _Capture:
         self.network = network
         self.root, self.graph = trace(network)
         self.calls = Counter(node.target for node in self.graph.nodes if node.op == "call_module")
+        self.last_users = {used: node for node in self.graph.nodes for used in node.all_input_nodes}
         self.values: dict[fx.Node, Any] = {}
         self.tensors: dict[fx.Node, Any] = {}
         self.layers: list[FoldedLayer] = []
-        self.module_rules: dict[type[nn.Module], Callable[[Any, Any], Value]] = {
+        self.neuron_names = {neuron: name for name, neuron in network.neurons().items()}
+        self.module_rules: dict[type[nn.Module], Callable[..., Value]] = {
             **dict.fromkeys((nn.Conv2d, QuantConv2d), partial(convolve, weight_bits=weight_bits)),
             **dict.fromkeys((nn.Linear, QuantLinear), partial(multiply, weight_bits=weight_bits)),
             **dict.fromkeys((nn.BatchNorm1d, nn.BatchNorm2d), normalize),
@@ -85,9 +88,9 @@ class _Capture:
 
     def run(self) -> FoldedNetwork:
         """Follow the graph from the image to the logits."""
-        parameter = next(self.network.parameters())
+        device = next(self.network.parameters(), torch.empty(0)).device
         generator = torch.Generator().manual_seed(0)
-        images = torch.rand(IMAGES, *self.network.input_shape, generator=generator).to(parameter.device)
+        images = torch.rand(IMAGES, *self.network.input_shape, generator=generator).to(device)
         for neuron in self.network.neurons().values():
             neuron.batch = IMAGES
         for node in self.graph.nodes:
@@ -101,6 +104,9 @@ class _Capture:
                     self._follow(node)
             except UnmappedError as refusal:
                 raise CaptureError(f"{describe_place(self.root, node)}: {refusal}") from None
+            for used in node.all_input_nodes:
+                if self.last_users[used] is node:
+                    del self.tensors[used]
         return FoldedNetwork(input_shape=self.network.input_shape, layers=tuple(self.layers))
 
     def _follow(self, node: fx.Node) -> None:
@@ -121,9 +127,11 @@ class _Capture:
 
     def _apply(self, node: fx.Node, arguments: tuple[Any, ...], named: dict[str, Any]) -> Value:
         """What an operation makes of the values that it takes."""
+        rule: Callable[..., Value] | None
         if node.op == "call_module":
-            return self._module_rule(str(node.target))(*arguments, **named)
-        rule = METHODS.get(str(node.target)) if node.op == "call_method" else FUNCTIONS.get(node.target)
+            rule = self._module_rule(str(node.target))
+        else:
+            rule = METHODS.get(str(node.target)) if node.op == "call_method" else FUNCTIONS.get(node.target)
         if rule is None:
             raise UnmappedError(f"it is not mapped; {ACCEPTED}")
         first = node.all_input_nodes[0]
@@ -132,9 +140,10 @@ class _Capture:
                 "it changes its operand in place, which is used elsewhere too; use a plain sum"
             )
         try:
-            return rule(*arguments, **named)
+            signature(rule).bind(*arguments, **named)
         except TypeError as error:
-            raise UnmappedError(f"its arguments are not mapped ({' '.join(str(error).split())})") from None
+            raise UnmappedError(f"its arguments are not mapped ({error})") from None
+        return rule(*arguments, **named)
 
     def _module_rule(self, target: str) -> Callable[..., Value]:
         module = self.root.get_submodule(target)
@@ -156,14 +165,13 @@ class _Capture:
             raise UnmappedError(
                 f"it is called {self.calls[target]} times; use a module of its own for every place"
             )
-        name = target.partition(".")[2]
-        rule = self.module_rules[kind]
-        return partial(rule, name=name, module=module) if kind is WindowLMHT else partial(rule, module=module)
+        return partial(self.module_rules[kind], module=module)
 
-    def _add_layer(self, value: Value, *, name: str, module: WindowLMHT) -> Spikes:
+    def _add_layer(self, value: Value, module: WindowLMHT) -> Spikes:
         """Neurons: the currents in front of them become a layer."""
         currents = value.as_currents() if isinstance(value, Spikes) else value
-        self.layers.append(replace(currents.layer, neuron=describe_neurons(module), name=name))
+        neuron, name = describe_neurons(module), self.neuron_names[module]
+        self.layers.append(replace(currents.layer, neuron=neuron, name=name))
         return Spikes(source=len(self.layers) - 1, source_shape=currents.shape, flat=currents.flat)
 
     def _compute(self, node: fx.Node) -> Any:

@@ -42,27 +42,23 @@ class CompileOptions(BaseModel):
     ----------
     name : str or None
         Name of the top module and of the files, a Verilog identifier; None takes that of the run's folder.
-    lanes : int or tuple of int
-        Lanes of the slowest layer, or of every layer exactly, 1 to 128.
-    split : dict of int to int
-        Layer to number of tiles.
+    lanes, lane_budget, device, split, bytes_per_beat, update_lanes, mix_multipliers, skip_quiet : optional
+        What :class:`~lmht.gen.plan.PlanOptions` says.
     fraction_bits, multiplier_bits, leak_bits : int
         ``F``, ``GB`` and ``FL`` of NUMERICS.md.
     weight_bits : int
         Width, 2 to 8, to which weights are rounded that were trained without integers.
-    bytes_per_beat : int
-        Pixels per beat of the input stream: 1, 2, 4, 8 or 16.
-    update_lanes, mix_multipliers : int or None
-        Of every tile; None lets the plan choose.
     pixel_density, spike_density : float or None
-        Part of the pixels, and of the hidden neurons, expected to send an event; None takes what the network
-        recorded.
+        Part of the pixels, and of the hidden neurons, expected to send an event; None takes the defaults of
+        :func:`~lmht.gen.plan.expected_events`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     name: str | None = Field(default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
-    lanes: _Lanes | Annotated[tuple[_Lanes, ...], Field(strict=False)] = 16
+    lanes: _Lanes | Annotated[tuple[_Lanes, ...], Field(strict=False)] | None = None
+    lane_budget: int | None = Field(default=None, ge=1)
+    device: str | None = None
     split: dict[int, int] = Field(default_factory=dict)
     fraction_bits: int = Field(default=8, ge=0, le=24)
     multiplier_bits: int = Field(default=12, ge=1, le=24)
@@ -71,6 +67,7 @@ class CompileOptions(BaseModel):
     bytes_per_beat: int = 8
     update_lanes: int | None = Field(default=None, ge=1)
     mix_multipliers: int | None = Field(default=None, ge=1)
+    skip_quiet: bool = True
     pixel_density: float | None = Field(default=None, ge=0, le=1)
     spike_density: float | None = Field(default=None, ge=0, le=1)
 
@@ -149,15 +146,17 @@ def compile_network(
 
 def to_integers(network: Network | SpikingNetwork, options: CompileOptions, *, name: str) -> IntegerNetwork:
     """Passes 1 to 3: capture (or, fully connected, fold batch norm), balance scales, quantize."""
-    is_captured = isinstance(network, SpikingNetwork)
-    folded = capture(network, weight_bits=options.weight_bits) if is_captured else fold_batch_norm(network)
+    if isinstance(network, SpikingNetwork):
+        folded = capture(network, weight_bits=options.weight_bits)
+    else:
+        folded = fold_batch_norm(network)
     return quantize(
         balance_scales(folded),
         name=name,
         fraction_bits=options.fraction_bits,
         multiplier_bits=options.multiplier_bits,
         leak_bits=options.leak_bits,
-        fine_biases=is_captured,
+        fine_biases=isinstance(network, SpikingNetwork),
     )
 
 
@@ -170,10 +169,13 @@ def design_network(network: IntegerNetwork, options: CompileOptions, *, name: st
         events=_expected_events(network, options),
         options=PlanOptions(
             lanes=options.lanes,
+            lane_budget=options.lane_budget,
+            device=options.device,
             split=options.split,
             bytes_per_beat=options.bytes_per_beat,
             update_lanes=options.update_lanes,
             mix_multipliers=options.mix_multipliers,
+            skip_quiet=options.skip_quiet,
         ),
     )
 

@@ -69,7 +69,7 @@ def quantize(
         place = f"layer {index} ({layer.name})" if layer.name else f"layer {index}"
         try:
             inputs = _quantize_inputs(network, layer, fine_biases)
-            widths = {
+            widths: dict[str, Any] = {
                 "fraction_bits": fraction_bits,
                 "multiplier_bits": multiplier_bits,
                 "leak_bits": leak_bits,
@@ -179,7 +179,7 @@ def _quantize_bias(layer: FoldedLayer, unit: FloatArray) -> NDArray[np.int64]:
     return bias.astype(np.int64)
 
 
-def _quantize_classifier(inputs: _Inputs, widths: dict[str, int]) -> tuple[IntegerLayer, float]:
+def _quantize_classifier(inputs: _Inputs, widths: dict[str, Any]) -> tuple[IntegerLayer, float]:
     """The last layer, and the value of a logit of 1."""
     shift = largest_shift(inputs.unit, widths["multiplier_bits"], lowest=-1024, highest=1024)
     gains = np.rint(np.ldexp(inputs.unit, shift)).astype(np.int64)
@@ -194,7 +194,7 @@ def _quantize_classifier(inputs: _Inputs, widths: dict[str, int]) -> tuple[Integ
     return layer, math.ldexp(1.0, -shift) / inputs.steps
 
 
-def _quantize_hidden(neuron: FoldedNeuron, inputs: _Inputs, widths: dict[str, int]) -> IntegerLayer:
+def _quantize_hidden(neuron: FoldedNeuron, inputs: _Inputs, widths: dict[str, Any]) -> IntegerLayer:
     fraction_bits, leak_bits = widths["fraction_bits"], widths["leak_bits"]
     # An image that is the same at every step is sent once: its column of Ω is the sum of the row.
     mixing = neuron.mixing if inputs.steps == neuron.steps else neuron.mixing.sum(axis=1, keepdims=True)
