@@ -1,4 +1,4 @@
-"""Pass 5: the narrowest widths in which nothing can overflow, from interval bounds over the real weights."""
+"""Pass 4: the narrowest widths in which nothing can overflow, from interval bounds over the real weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pass 7: write everything a build holds, apart from its manifest."""
+"""Pass 6: write everything a build holds, apart from its manifest."""
 
 from __future__ import annotations
 
