@@ -36,6 +36,8 @@ class Accelerator(wiring.Component):
     ``results`` : out stream of logits and class (:func:`~lmht.rtl.readout.result_layout`)
     ``bus`` : in, :class:`~lmht.rtl.ports.ConfigBusSignature`, seen from the target
     ``interrupt_request`` : out, an enabled cause of ``INTERRUPT_CAUSE`` is set
+    ``frame_restart`` : out, 1 in the cycle of a soft reset with ``new_frame``: what is in front of ``frames`` forgets
+        the frame it has begun as well
 
     A soft reset (``COMMAND.soft_reset``) gives up all frames in flight: it resets the stages, but not what was loaded
     into them, and keeps frames whole at both ends (:class:`~lmht.rtl.frame_gate.FrameGate`,
@@ -46,12 +48,18 @@ class Accelerator(wiring.Component):
 
     def __init__(self, *, parameters: DesignParameters):
         self.parameters = parameters
-        super().__init__(
+        super().__init__(self.ports(parameters))
+
+    @staticmethod
+    def ports(parameters: DesignParameters) -> wiring.Signature:
+        """Ports of a design."""
+        return wiring.Signature(
             {
                 "frames": In(stream.Signature(frame_beat_layout(parameters.frame))),
                 "results": Out(stream.Signature(result_layout(parameters.logit_layout))),
                 "bus": In(ConfigBusSignature()),
                 "interrupt_request": Out(1),
+                "frame_restart": Out(1),
             }
         )
 
@@ -76,6 +84,7 @@ class Accelerator(wiring.Component):
             result_gate.soft_reset.eq(config.soft_reset),
             config.frame_done.eq(result_gate.frame_done),
             self.interrupt_request.eq(config.interrupt_request),
+            self.frame_restart.eq(config.soft_reset & config.new_frame),
         ]
         readout = stages["readout"]
         for source in range(IMAGE, len(self.parameters.layers)):
