@@ -134,10 +134,13 @@ class _TileState:
     # When the last two rows behind the pooling had been sent: it holds two.
     pooled: tuple[float, float] = (0.0, 0.0)
 
-    def hold(self, encoded: float) -> None:
-        """The encoder could not end before `encoded`, nor the update much earlier."""
+    def hold(self, encoded: float, *, pooling: bool) -> None:
+        """The encoder could not end before `encoded`, nor the update much earlier, if no row buffer lies between."""
         self.encoded = max(self.encoded, encoded)
-        self.updated = max(self.updated, self.encoded - UPDATE_LATENCY_CYCLES - UPDATE_VECTORS)
+        if pooling:
+            self.pooled = (self.pooled[0], self.encoded)
+        else:
+            self.updated = max(self.updated, self.encoded - UPDATE_LATENCY_CYCLES - UPDATE_VECTORS)
 
 
 class _Course:
@@ -256,7 +259,7 @@ class _Course:
             return
         flow.token = max(flow.token, taken)
         for sender in self._design.layers[source]:
-            self._tiles[sender.name].hold(taken)
+            self._tiles[sender.name].hold(taken, pooling=sender.pooling is not None)
 
     def _close(self, frame: int, layer: int, row: int) -> None:
         """A row of the map closes and is updated."""
@@ -290,9 +293,8 @@ class _Course:
             sent = self._work.tiles[tile.name].sent[frame, row]
             first = max(begin, state.encoded, room)
             last = max(first + sent + TOKEN_CYCLES, end)
-            state.hold(last)
-            if tile.pooling is not None:
-                state.pooled = (state.pooled[1], last)
+            state.pooled = (state.pooled[1], last)
+            state.hold(last, pooling=tile.pooling is not None)
             flow = _Flow(min(flow.first, first), max(flow.last, last), 0.0)
             total += sent
         # One word a cycle where slices merge again.
