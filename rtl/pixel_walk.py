@@ -289,15 +289,21 @@ class PixelWalk(wiring.Component):
         return Cat(pixel.any() | every for pixel in _split(touched, self.parts))
 
     def _count_skipped(self, m: Module, taken: Signal, pixel: data.View) -> None:
-        """What is left of the row's pixels when its last one leaves."""
+        """What is left of the row's pixels when its last one has left."""
         if not self.skips:
             return
+        # A cycle later: the search before is long enough.
+        seen = Signal()
+        last = Signal()
         unseen = Signal(range(self.width + 1), init=self.width)
         now = Signal.like(unseen)
-        m.d.comb += now.eq(unseen - ~pixel.empty)
-        with m.If(taken):
-            m.d.sync += unseen.eq(Mux(pixel.last, self.width, now))
-        m.d.sync += self.pulses.skipped.eq(Mux(taken & pixel.last, now, 0))
+        m.d.comb += now.eq(unseen - seen)
+        m.d.sync += [
+            seen.eq(taken & ~pixel.empty),
+            last.eq(taken & pixel.last),
+            unseen.eq(Mux(last, self.width, now)),
+            self.pulses.skipped.eq(Mux(last, now, 0)),
+        ]
 
 
 def _split(bits: Value, size: int) -> list[Value]:
