@@ -21,7 +21,7 @@ from lmht.sim.verify import verify
 
 __all__ = ["STRESS", "RandomCase", "corner_images", "random_case", "spike_everywhere", "verify_case"]
 
-STRESS = ((0.0, 0.0), (0.5, 0.0), (0.0, 0.7), (0.3, 0.3))
+STRESS = ((0.0, 0.0), (0.9, 0.0), (0.0, 0.97), (0.5, 0.9))
 """Probabilities that the input and the output pause in a cycle."""
 
 _SPARSE, _DENSE = 0.06, 0.4
@@ -134,7 +134,6 @@ def _random_options(rng: np.random.Generator, network: IntegerNetwork) -> Compil
         name="dut",
         lanes=lanes if rng.random() < 0.7 else int(rng.integers(1, 6, endpoint=True)),
         split=split,
-        tap_unroll={index: True for index in range(len(layers)) if rng.random() < 0.25},
         update_lanes=int(rng.integers(1, 4, endpoint=True)),
         mix_multipliers=int(rng.integers(1, 16, endpoint=True)),
         bytes_per_beat=int(rng.choice([1, 2, 4, 8, 16])),

@@ -31,7 +31,6 @@ def test_the_seeds_reach_every_kind_of_layer():
     assert any(case.residual for case in cases)
     assert any(case.full and case.residual for case in cases)
     assert any(case.options.split for case in cases)
-    assert any(case.options.tap_unroll for case in cases)
     assert not all(case.options.skip_quiet for case in cases)
     assert {projection.pooling.kind for projection in projections if projection.pooling} == {"sum", "max"}
     assert {1, 2} <= {projection.stride[0] for projection in projections}
