@@ -1,5 +1,7 @@
 """What the capture makes of modules that it accepts; what it refuses is in test_capture_refusals.py."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -86,13 +88,16 @@ def test_trained_integers_are_kept():
 
 @pytest.mark.parametrize("bits", [2, 6])
 def test_plain_weights_are_rounded_as_training_would(bits):
+    """Those of quantized layers without a width too."""
     module = nn.Sequential(nn.Conv2d(3, 4, 3), neurons(), nn.Flatten(), nn.Linear(144, 5))
     plain = capture(network(module), weight_bits=bits)
-    trained = capture(network(quantize_module(module, bits)), weight_bits=8)
-    for found, expected in zip(plain.layers, trained.layers, strict=True):
-        assert found.projections[0].weight_bits == bits
-        np.testing.assert_array_equal(found.projections[0].weights, expected.projections[0].weights)
-        np.testing.assert_array_equal(found.projections[0].scale, expected.projections[0].scale)
+    without_width = capture(network(quantize_module(copy.deepcopy(module), None)), weight_bits=bits)
+    trained = capture(network(quantize_module(copy.deepcopy(module), bits)), weight_bits=8)
+    for folded in (plain, without_width):
+        for found, expected in zip(folded.layers, trained.layers, strict=True):
+            assert found.projections[0].weight_bits == bits
+            np.testing.assert_array_equal(found.projections[0].weights, expected.projections[0].weights)
+            np.testing.assert_array_equal(found.projections[0].scale, expected.projections[0].scale)
 
 
 def test_dense_weights_follow_the_flattened_map():
@@ -100,14 +105,9 @@ def test_dense_weights_follow_the_flattened_map():
     with torch.no_grad():
         linear.weight[:] = torch.arange(48.0) - 24
     pool = nn.AvgPool2d((4, 2))
-    (projection,) = (
-        captured(lambda net, x: net.pool(x).flatten(1), features=48, pool=pool, classifier_weight=None)
-        .layers[-1]
-        .projections
-    )
-    assert projection.weights.shape == (5, 6, 2, 4)
     folded = capture(network(nn.Conv2d(3, 6, 3, padding=1), neurons(), pool, nn.Flatten(), linear))
     weights = folded.layers[-1].projections[0].weights[0]
+    assert weights.shape == (6, 2, 4)
     order = np.argsort(weights.reshape(-1), kind="stable")
     np.testing.assert_array_equal(order, np.arange(48))
 
