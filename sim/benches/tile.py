@@ -187,11 +187,17 @@ async def _check(
             words_in += len(words)
     work = sum(frame.operations + frame.updated * (tile.update_cycles + 3 * tile.groups) for frame in sent)
     limit = 20 * (work + words_in + len(expected) + len(sent) * (30 * tile.height + 100)) + 2000
-    await bench.run_until(
-        lambda: len(sink.words) >= len(expected) and all(source.idle for source in sources),
-        limit=limit,
-        what="the tile",
-    )
+    offset, width = tile.output.fields()["kind"]
+    looked_at = ends = 0
+
+    def done() -> bool:
+        nonlocal looked_at, ends
+        for word in sink.words[looked_at:]:
+            ends += word >> offset & (1 << width) - 1 == EventKind.FRAME_END.value
+        looked_at = len(sink.words)
+        return ends >= len(sent) and all(source.idle for source in sources)
+
+    await bench.run_until(done, limit=limit, what="the tile")
     await bench.run(50)
     found = sink.items
     for index, (have, want) in enumerate(zip(found, expected, strict=False)):
