@@ -33,6 +33,7 @@ from lmht.rtl.verilog import is_identifier
 __all__ = ["CompileOptions", "compile_network", "design_network", "is_build", "to_integers"]
 
 _Lanes = Annotated[int, Field(ge=1, le=128)]
+_Part = Annotated[float, Field(ge=0, le=1)]
 
 
 class CompileOptions(BaseModel):
@@ -48,9 +49,8 @@ class CompileOptions(BaseModel):
         ``F``, ``GB`` and ``FL`` of NUMERICS.md.
     weight_bits : int
         Width, 2 to 8, to which weights are rounded that were trained without integers.
-    pixel_density, spike_density : float or None
-        Part of the pixels, and of the hidden neurons, expected to send an event; None takes the defaults of
-        :func:`~lmht.gen.plan.expected_events`.
+    pixel_density, spike_density : optional
+        What :func:`~lmht.gen.plan.expected_events` says.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
@@ -68,21 +68,23 @@ class CompileOptions(BaseModel):
     update_lanes: int | None = Field(default=None, ge=1)
     mix_multipliers: int | None = Field(default=None, ge=1)
     skip_quiet: bool = True
-    pixel_density: float | None = Field(default=None, ge=0, le=1)
-    spike_density: float | None = Field(default=None, ge=0, le=1)
+    pixel_density: _Part | None = None
+    spike_density: _Part | tuple[_Part, ...] | None = None
 
 
 @dataclass(frozen=True)
 class _Source:
     """What is compiled: a trained network with or without its run, or integers."""
 
-    network: Network | IntegerNetwork
+    network: Network | SpikingNetwork | IntegerNetwork
     run: RunConfig | None
     name: str
 
 
 def compile_network(
-    source: Network | IntegerNetwork | str | Path, out_dir: str | Path, options: CompileOptions | None = None
+    source: Network | SpikingNetwork | IntegerNetwork | str | Path,
+    out_dir: str | Path,
+    options: CompileOptions | None = None,
 ) -> CompileReport:
     """Compile a network into a build folder.
 
@@ -91,7 +93,7 @@ def compile_network(
 
     Parameters
     ----------
-    source : Network, IntegerNetwork or path
+    source : Network, SpikingNetwork, IntegerNetwork or path
         A trained network, integers, or the folder of a training run.
     out_dir : path
         Folder of the build.
@@ -193,10 +195,10 @@ def _expected_events(network: IntegerNetwork, options: CompileOptions) -> list[f
     return expected_events(network, pixels=options.pixel_density, spikes=options.spike_density)
 
 
-def _open_source(source: Network | IntegerNetwork | str | Path, name: str | None) -> _Source:
+def _open_source(source: Network | SpikingNetwork | IntegerNetwork | str | Path, name: str | None) -> _Source:
     if isinstance(source, IntegerNetwork):
         return _Source(source, None, name or _identifier(source.name))
-    if isinstance(source, Network):
+    if isinstance(source, Network | SpikingNetwork):
         return _Source(source, None, name or "lmht_design")
     network, run = load_checkpoint(source)
     return _Source(network, run, name or _identifier(Path(source).resolve().name))
@@ -211,7 +213,7 @@ def _identifier(text: str) -> str:
 def _describe_source(source: _Source, network: IntegerNetwork) -> SourceRecord:
     run = source.run
     if run is None:
-        config = None if isinstance(source.network, IntegerNetwork) else source.network.config
+        config = source.network.config if isinstance(source.network, Network) else None
         return SourceRecord(
             architecture=network.architecture,
             network=None if config is None else config.model_dump(mode="json"),
