@@ -10,6 +10,7 @@ from lmht.rtl.frame_encoder import frame_beat_layout
 from lmht.rtl.parameters import DesignParameters
 from lmht.rtl.readout import result_layout
 from lmht.rtl.registers import ID_VALUE, VERSION_VALUE, RegisterMap
+from lmht.rtl.result_words import TRAILER, words_per_logit
 
 __all__ = ["HEADER_FILE", "c_header"]
 
@@ -36,7 +37,9 @@ def c_header(registers: RegisterMap, *, image_bytes: int, image_sections: int) -
         payloads={
             "frames": _positions(frame_beat_layout(design.frame)),
             "results": _positions(result_layout(design.logit_layout)),
+            "trailer": {name: place for name, place in _positions(TRAILER).items() if name != "unused"},
         },
+        words_per_logit=words_per_logit(design.logit_layout),
         id_value=ID_VALUE,
         version_value=VERSION_VALUE,
         registers=registers.registers,
