@@ -64,7 +64,7 @@ def build_harness(
     """
     sources = harness_sources(parameters, taps, trace=trace)
     verilog = [path.read_bytes() for path in verilog_files]
-    config = readable_nets(parameters.name, taps)
+    config = readable_nets(parameters, taps)
     flags = [
         *_VERILATOR_FLAGS,
         *(f"-Wno-{name}" for name in LINT_WAIVERS),

@@ -20,7 +20,7 @@ from lmht.rtl.parameters import DesignParameters
 from lmht.rtl.readout import result_layout
 from lmht.rtl.registers import RegisterMap
 from lmht.sim.simulation import EVENT_DTYPE, image_dtype
-from lmht.sim.taps import KIND_CODES, Tap
+from lmht.sim.taps import KIND_CODES, FifoProbe, Tap, design_fifos
 
 __all__ = ["harness_sources", "readable_nets", "result_fields"]
 
@@ -119,6 +119,8 @@ def harness_sources(
         },
         registers=[(entry.name, entry.address) for entry in registers.registers if entry.readable],
         taps=[{"name": tap.name, "nets": tap.nets, "kind": tap.layout.fields()["kind"]} for tap in taps],
+        fifos=design_fifos(parameters),
+        fifo_net=FifoProbe.NET,
         records=[
             _Record("ImageRecord", image_dtype(parameters.classes)),
             _Record("EventRecord", EVENT_DTYPE),
@@ -129,11 +131,14 @@ def harness_sources(
     return sources
 
 
-def readable_nets(top: str, taps: Sequence[Tap]) -> bytes:
-    """Verilator configuration that makes the nets of `taps`, and nothing else, readable from C++."""
-    nets = dict.fromkeys(net for tap in taps for net in tap.nets)
-    lines = ["`verilator_config", *(f'public_flat_rd -module "{top}" -var "{net}"' for net in nets), ""]
-    return "\n".join(lines).encode()
+def readable_nets(parameters: DesignParameters, taps: Sequence[Tap]) -> bytes:
+    """Verilator configuration that makes the nets of `taps` and the fill of every FIFO, and nothing else, readable from
+    C++."""
+    top = parameters.name
+    nets = [(top, net) for tap in taps for net in tap.nets]
+    nets += [(f"{top}.{fifo.path}".replace(".", "__"), FifoProbe.NET) for fifo in design_fifos(parameters)]
+    lines = [f'public_flat_rd -module "{module}" -var "{net}"' for module, net in dict.fromkeys(nets)]
+    return "\n".join(["`verilator_config", *lines, ""]).encode()
 
 
 def _template(name: str) -> str:

@@ -120,6 +120,8 @@ class VerifyReport:
         In the order of the data path.
     registers : mapping
         Counters and errors after the run.
+    fifo_words : mapping
+        The most words that were in the FIFO in front of each input that has one (harness only).
     idle, back_pressure, seed
         As given.
     golden_seconds, simulation_seconds, wall_seconds : float
@@ -138,6 +140,7 @@ class VerifyReport:
     cycles: CycleSummary | None
     stages: tuple[StageRow, ...]
     registers: Mapping[str, int] = field(default_factory=dict)
+    fifo_words: Mapping[str, int] = field(default_factory=dict)
     classes: NDArray[np.int64] = field(
         default_factory=lambda: np.zeros(0, np.int64), repr=False, compare=False
     )

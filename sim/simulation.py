@@ -109,6 +109,8 @@ class SimulationRun:
         Time inside the stream's loop, and of the whole program with loading and files; the build is in neither.
     states : mapping
         Handshakes at the taps of a design that stalled (harness only).
+    fifo_words : mapping
+        The most words that were in each FIFO, by :class:`~lmht.sim.taps.FifoProbe` name (harness only).
     events : mapping
         Words at every tap, by its name, if asked for.
     waveform : Path or None
@@ -128,6 +130,7 @@ class SimulationRun:
     simulation_seconds: float
     wall_seconds: float
     states: Mapping[str, TapState] = field(default_factory=dict)
+    fifo_words: Mapping[str, int] = field(default_factory=dict)
     events: Mapping[str, TapWords] = field(default_factory=dict)
     waveform: Path | None = None
 
@@ -172,6 +175,7 @@ def read_run(
             name: TapState(bool(valid), bool(ready), frames)
             for name, (valid, ready, frames) in status["taps"].items()
         },
+        fifo_words=status.get("fifos", {}),
         events=events,
         waveform=waveform,
     )

@@ -19,7 +19,16 @@ from lmht.rtl.events import EventKind, EventLayout
 from lmht.rtl.parameters import Consumer, DesignParameters
 from lmht.rtl.projection import IMAGE
 
-__all__ = ["KIND_CODES", "Tap", "TapWords", "decode_words", "design_taps", "locate_nets"]
+__all__ = [
+    "KIND_CODES",
+    "FifoProbe",
+    "Tap",
+    "TapWords",
+    "decode_words",
+    "design_fifos",
+    "design_taps",
+    "locate_nets",
+]
 
 _kinds: Any = EventKind  # type checkers take the members of an Amaranth enumeration for integers
 KIND_CODES: dict[str, int] = {kind.name: kind.value for kind in _kinds}
@@ -90,6 +99,42 @@ class TapWords:
     @property
     def frame_ends(self) -> int:
         return int((self.kind == KIND_CODES["FRAME_END"]).sum())
+
+
+@dataclass(frozen=True)
+class FifoProbe:
+    """A FIFO in front of a tile's input, whose fill the harness can watch.
+
+    Parameters
+    ----------
+    name : str
+        Instance and port of the tile, such as ``layer2_tile0.residual``.
+    path : str
+        Instances from the top module to the FIFO, joined by dots.
+    depth : int
+        Words that it holds.
+    """
+
+    name: str
+    path: str
+    depth: int
+
+    NET = "held"
+    """Net of the FIFO's module that says how many words are in it."""
+
+
+def design_fifos(parameters: DesignParameters) -> tuple[FifoProbe, ...]:
+    """The FIFOs of a design in the order of the data path."""
+    return tuple(
+        FifoProbe(
+            name=f"{tile.name}.{INPUT_PORTS[number]}",
+            path=f"{tile.name}.integrator.{'residual_' if number else ''}fifo",
+            depth=projection.fifo,
+        )
+        for tile in parameters.tiles
+        for number, projection in enumerate(tile.projections)
+        if projection.fifo
+    )
 
 
 def design_taps(parameters: DesignParameters) -> tuple[Tap, ...]:

@@ -121,6 +121,7 @@ def verify(
         cycles=summarize_cycles(run),
         stages=stage_table(expected, build.parameters, run),
         registers=run.registers,
+        fifo_words=run.fifo_words,
         classes=run.classes,
         idle=idle,
         back_pressure=back_pressure,

@@ -80,7 +80,7 @@ struct Run {
 // Streams all frames. `Stress` adds idle and back-pressure, `Observe` taps and waveform; without them the loop holds
 // nothing but the handshakes, since it runs once per simulated cycle.
 template <bool Stress, bool Observe>
-void stream(Simulation& simulation, Taps& taps, Run& run) {
+void stream(Simulation& simulation, Taps& taps, Fifos& fifos, Run& run) {
     Model& top = simulation.top;
     Random random(run.seed);
     const uint8_t* bytes = run.frames.data();
@@ -120,6 +120,7 @@ void stream(Simulation& simulation, Taps& taps, Run& run) {
             if (!wanted && waving) simulation.close_waveform();
         }
         simulation.settle();
+        fifos.sample();
         if constexpr (Observe) taps.sample(now, run.observed, run.events ? run.events->handle : nullptr);
         const bool sent = valid && top.frames___05Fready;
         if (ready && top.results___05Fvalid) {
@@ -206,14 +207,15 @@ void stream_bare(Simulation& simulation, Run& run) {
     run.stalled = sent < total;
 }
 
-void write_status(const std::string& path, const Run& run, const Taps& taps,
+void write_status(const std::string& path, const Run& run, const Taps& taps, const Fifos& fifos,
                   const std::map<std::string, uint32_t>& registers) {
     File file(path, "w");
     const auto number = [](uint64_t value) { return static_cast<unsigned long long>(value); };
     std::fprintf(file.handle, "{\"received\": %llu, \"surplus\": %llu, \"stalled\": %s,\n", number(run.received),
                  number(run.surplus), run.stalled ? "true" : "false");
     std::fprintf(file.handle, "\"cycles\": %llu, \"seconds\": %.9f,\n", number(run.cycles), run.seconds);
-    std::fprintf(file.handle, "\"taps\": {%s},\n\"registers\": {", taps.json().c_str());
+    std::fprintf(file.handle, "\"taps\": {%s},\n\"fifos\": {%s},\n\"registers\": {", taps.json().c_str(),
+                 fifos.json().c_str());
     const char* separator = "";
     for (const auto& [name, value] : registers) {
         std::fprintf(file.handle, "%s\"%s\": %u", separator, name.c_str(), value);
@@ -266,6 +268,7 @@ int main(int argc, char** argv) {
     simulation.write(design::address::control, design::control_enable);
 
     Taps taps(simulation.context);
+    Fifos fifos(simulation.context);
     if (options.count("--bare")) {
         stream_bare(simulation, run);
     } else {
@@ -277,13 +280,15 @@ int main(int argc, char** argv) {
         const bool stress = run.idle || run.back_pressure;
         const bool observe = run.events || !run.wave_path.empty();
         if (observe)
-            stress ? stream<true, true>(simulation, taps, run) : stream<false, true>(simulation, taps, run);
+            stress ? stream<true, true>(simulation, taps, fifos, run)
+                   : stream<false, true>(simulation, taps, fifos, run);
         else
-            stress ? stream<true, false>(simulation, taps, run) : stream<false, false>(simulation, taps, run);
+            stress ? stream<true, false>(simulation, taps, fifos, run)
+                   : stream<false, false>(simulation, taps, fifos, run);
     }
     simulation.write(design::address::command, design::command_snapshot);
     std::map<std::string, uint32_t> registers;
     for (const auto& entry : design::registers) registers[entry.name] = simulation.read(entry.address);
-    write_status(option("--status", ""), run, taps, registers);
+    write_status(option("--status", ""), run, taps, fifos, registers);
     return 0;
 }

@@ -1,4 +1,4 @@
-// Looks at the streams between components, whose nets the model was built to keep readable.
+// Looks at the streams between components and at FIFOs, whose nets the model was built to keep readable.
 #pragma once
 #include <cstdio>
 #include <string>
@@ -11,9 +11,21 @@ struct Range {  // images first … end - 1
     uint64_t first = 0, end = 0;
 };
 
+struct Net {
+    const void* data = nullptr;
+    int bits = 0;
+};
+
+// Finds a net by name at run time, so that nothing depends on how Verilator lays out the model.
+inline Net find_net(const VerilatedContext& context, const char* scope_name, const char* name, const char* owner) {
+    const VerilatedScope* scope = context.scopeFind(scope_name);
+    const VerilatedVar* variable = scope ? scope->varFind(name) : nullptr;
+    if (!variable) fail(std::string("the simulated design lacks the net ") + name + " of " + owner);
+    return {variable->datap(), static_cast<int>(variable->totalSize() * 8)};
+}
+
 class Taps {
   public:
-    // Finds the nets by name at run time, so that nothing depends on how Verilator lays out the model.
     explicit Taps(const VerilatedContext& context) {
         for (const auto& declared : design::taps) {
             Tap tap{declared};
@@ -64,10 +76,6 @@ class Taps {
     }
 
   private:
-    struct Net {
-        const void* data = nullptr;
-        int bits = 0;
-    };
     struct Tap {
         design::Tap declared;
         Net valid, ready, payload;
@@ -76,10 +84,7 @@ class Taps {
     };
 
     static Net find(const VerilatedContext& context, const design::Tap& tap, const char* name) {
-        const VerilatedScope* scope = context.scopeFind(design::scope);
-        const VerilatedVar* variable = scope ? scope->varFind(name) : nullptr;
-        if (!variable) fail(std::string("the simulated design lacks the net ") + name + " of " + tap.name);
-        return {variable->datap(), static_cast<int>(variable->totalSize() * 8)};
+        return find_net(context, design::scope, name, tap.name);
     }
     static bool bit(const Net& net) { return *static_cast<const uint8_t*>(net.data); }
     static void payload(const Tap& tap, uint64_t (&words)[2]) {
@@ -97,4 +102,41 @@ class Taps {
         }
     }
     std::vector<Tap> taps;
+};
+
+// The most words that each FIFO has held.
+class Fifos {
+  public:
+    explicit Fifos(const VerilatedContext& context) {
+        for (size_t i = 0; i < design::fifos.size(); ++i) {
+            const design::Fifo& declared = design::fifos[i];
+            nets[i] = find_net(context, declared.scope, declared.net, declared.name);
+        }
+    }
+
+    void sample() {
+        for (size_t i = 0; i < design::fifos.size(); ++i) {
+            const uint32_t held = read(nets[i]);
+            if (held > most[i]) most[i] = held;
+        }
+    }
+
+    std::string json() const {
+        std::string text;
+        for (size_t i = 0; i < design::fifos.size(); ++i)
+            text += (i ? ", \"" : "\"") + std::string(design::fifos[i].name) + "\": " + std::to_string(most[i]);
+        return text;
+    }
+
+  private:
+    static uint32_t read(const Net& net) {
+        switch (net.bits) {
+            case 8: return *static_cast<const uint8_t*>(net.data);
+            case 16: return *static_cast<const uint16_t*>(net.data);
+            default: return *static_cast<const uint32_t*>(net.data);
+        }
+    }
+
+    std::array<Net, design::fifos.size()> nets{};
+    std::array<uint32_t, design::fifos.size()> most{};
 };
