@@ -6,10 +6,19 @@ from pathlib import Path
 import pytest
 import torch
 
+from lmht.gen.build import Build
 from lmht.gen.capture import ACCEPTED, capture
 from lmht.gen.capture_values import CaptureError
+from lmht.gen.cli import main
 from lmht.gen.compile import CompileOptions, to_integers
-from lmht.model import ConvNetworkConfig, SpikingNetwork, WindowLMHT, build_network, read_own_source
+from lmht.model import (
+    ConvNetworkConfig,
+    SpikingNetwork,
+    WindowLMHT,
+    build_network,
+    load_checkpoint,
+    read_own_source,
+)
 from lmht.sim.golden import GoldenModel
 
 ROOT = Path(__file__).parents[2]
@@ -30,6 +39,43 @@ def test_example_is_mapped():
         expected = network(images).argmax(dim=1)
     found = GoldenModel(integers).run(images).predictions
     assert (found == expected).double().mean() > 0.9
+
+
+@pytest.mark.slow
+def test_example_goes_all_the_way_to_a_build(tmp_path):
+    run, build = tmp_path / "run", tmp_path / "build"
+    net = f"{ROOT}/examples/own_network.py:build"
+    assert main(["train", "--net", net, "--width", "0.25", "--epochs", "1", "--out", str(run)]) == 0
+    assert main(["compile", str(run), "--out", str(build)]) == 0
+    network, _ = load_checkpoint(run)
+    expected = to_integers(network, CompileOptions(), name="run")
+    found = Build.open(build).network
+    assert found.architecture == expected.architecture == "1x8x8-4C3-4C3g4-4C1+0-M2-10"
+    images = torch.randint(0, 256, (20, 1, 8, 8), dtype=torch.uint8)
+    torch.testing.assert_close(
+        GoldenModel(found).run(images).logits, GoldenModel(expected).run(images).logits, rtol=0, atol=0
+    )
+
+
+UNMAPPED = """
+from torch import nn
+
+def build(config):
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.ReLU(), config.make_neuron(), nn.Flatten(), nn.Linear(144, config.classes)
+    )
+"""
+
+
+def test_command_refuses_with_one_line(tmp_path, capsys):
+    (tmp_path / "mine.py").write_text(UNMAPPED)
+    run = tmp_path / "run"
+    arguments = ["--net", f"{tmp_path}/mine.py:build", "--epochs", "1", "--out", str(run)]
+    assert main(["train", *arguments]) == 0
+    capsys.readouterr()
+    assert main(["compile", str(run), "--out", str(tmp_path / "build")]) == 2
+    assert capsys.readouterr().err == "error: 1 (ReLU): it is no spiking neuron; use WindowLMHT\n"
+    assert not (tmp_path / "build").exists()
 
 
 def test_code_of_the_page_runs():
