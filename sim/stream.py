@@ -166,6 +166,10 @@ class Source:
         codec = self.codec
         self._queue.extend(items if codec is None else (codec.pack(item) for item in items))
 
+    def forget(self) -> None:
+        """Drop what was not taken; a reset must follow at once."""
+        self._queue.clear()
+
     @property
     def idle(self) -> bool:
         """Everything was taken."""

@@ -124,34 +124,94 @@ def _random_frames(tile: TileParameters, given: dict[str, Any], rng: random.Rand
     return frames
 
 
+class TileBench(Bench):
+    """Sources, sink and counters around a tile whose memories are loaded by :meth:`begin`."""
+
+    def __init__(self, dut: Any):
+        super().__init__(dut)
+        given = self.given = bench_parameters()
+        rng = self.rng = random.Random(cocotb.RANDOM_SEED)
+        tile = self.tile = TypeAdapter(TileParameters).validate_python(given["tile"])
+        self.arrays = np.load(Path(str(given["data"])))
+        self.model = TileModel(tile, self.arrays)
+        self.sources = [
+            self.add(Source(dut, INPUTS[index], WordCodec(tile, index), valid=pattern(name, rng)))
+            for index, name in enumerate(given["idle"])
+        ]
+        self.sink = self.add(Sink(dut, "o", EventCodec(tile.output), ready=pattern(str(given["ready"]), rng)))
+        self.pulses = self.add(PulseCounter(dut, "pulses", Tile.PULSES))
+        self.errors = self.add(PulseCounter(dut, "errors", Tile.ERRORS))
+
+    async def begin(self) -> None:
+        await self.reset()
+        await load_memories(self, {name: self.arrays[f"memory_{name}"] for name in self.tile.memories})
+
+    async def check(self, sent: list[Frame]) -> None:
+        """Send frames back to back and compare every word that comes out."""
+        tile, sink, sources = self.tile, self.sink, self.sources
+        expected = [word for frame in sent for word in frame.expected]
+        words_in = 0
+        for frame in sent:
+            for source, words in zip(sources, frame.words, strict=True):
+                source.send(words)
+                words_in += len(words)
+        work = sum(
+            frame.operations + frame.updated * (tile.update_cycles + 3 * tile.groups) for frame in sent
+        )
+        limit = 20 * (work + words_in + len(expected) + len(sent) * (30 * tile.height + 100)) + 2000
+        offset, width = tile.output.fields()["kind"]
+        looked_at = ends = 0
+
+        def done() -> bool:
+            nonlocal looked_at, ends
+            for word in sink.words[looked_at:]:
+                ends += word >> offset & (1 << width) - 1 == EventKind.FRAME_END.value
+            looked_at = len(sink.words)
+            return ends >= len(sent) and all(source.idle for source in sources)
+
+        await self.run_until(done, limit=limit, what="the tile")
+        await self.run(50)
+        found = sink.items
+        for index, (have, want) in enumerate(zip(found, expected, strict=False)):
+            assert have == want, f"word {index}: expected {want}, found {have}"
+        assert len(found) == len(expected), f"expected {len(expected)} words, found {len(found)}"
+
+
+@cocotb.test()
+async def reset(dut: Any) -> None:
+    """A reset in the middle of a frame leaves nothing behind; what was loaded stays."""
+    bench = TileBench(dut)
+    await bench.begin()
+    for density in (1.0, float(bench.given["density"])):
+        for index, source in enumerate(bench.sources):
+            words = FrameMaker(bench.tile, index, bench.rng).words(1.0, 0.0)
+            source.send(words[: bench.rng.randrange(len(words) // 2, len(words))])
+        # Not until all are taken: of two projections one may wait for rows of the other.
+        await bench.run(bench.rng.randrange(50, 400))
+        for source in bench.sources:
+            source.forget()
+        await bench.reset()
+        bench.sink.take()
+        makers = [FrameMaker(bench.tile, index, bench.rng) for index in range(len(bench.sources))]
+        await bench.check([bench.model.frame([maker.words(density, 0.0) for maker in makers])])
+
+
 @cocotb.test()
 async def frames(dut: Any) -> None:
     """Every output word of every frame, the counters and the error bits."""
-    given = bench_parameters()
-    rng = random.Random(cocotb.RANDOM_SEED)
-    tile = TypeAdapter(TileParameters).validate_python(given["tile"])
-    arrays = np.load(Path(str(given["data"])))
-    model = TileModel(tile, arrays)
-
-    bench = Bench(dut)
-    sources = [
-        bench.add(Source(dut, INPUTS[index], WordCodec(tile, index), valid=pattern(name, rng)))
-        for index, name in enumerate(given["idle"])
-    ]
-    sink = bench.add(Sink(dut, "o", EventCodec(tile.output), ready=pattern(str(given["ready"]), rng)))
-    pulses = bench.add(PulseCounter(dut, "pulses", Tile.PULSES))
-    errors = bench.add(PulseCounter(dut, "errors", Tile.ERRORS))
-    await bench.reset()
-    await load_memories(bench, {name: arrays[f"memory_{name}"] for name in tile.memories})
+    bench = TileBench(dut)
+    tile, model, given, rng = bench.tile, bench.model, bench.given, bench.rng
+    sources, sink, pulses, errors = bench.sources, bench.sink, bench.pulses, bench.errors
+    await bench.begin()
 
     together = [model.frame(words) for words in _random_frames(tile, given, rng)]
-    await _check(bench, tile, sources, sink, together)
+    await bench.check(together)
     if given.get("steady"):
         _check_steady_state(tile, sink, together)
     apart = [model.frame(words) for words in _corners(tile, rng)] if given.get("corners") else []
     for frame in apart:
         sink.take()
-        await _check(bench, tile, sources, sink, [frame])
+        await bench.check([frame])
         await bench.run(rng.randrange(40))
 
     sent = [*together, *apart]
@@ -173,36 +233,6 @@ async def frames(dut: Any) -> None:
         # Two projections may flag an error in the same cycle.
         lowest = total if len(sources) == 1 else -(-total // 2)
         assert lowest <= flagged[name] <= total, f"{name}: expected {total}, found {flagged[name]}"
-
-
-async def _check(
-    bench: Bench, tile: TileParameters, sources: list[Source], sink: Sink, sent: list[Frame]
-) -> None:
-    """Send frames back to back and compare every word that comes out."""
-    expected = [word for frame in sent for word in frame.expected]
-    words_in = 0
-    for frame in sent:
-        for source, words in zip(sources, frame.words, strict=True):
-            source.send(words)
-            words_in += len(words)
-    work = sum(frame.operations + frame.updated * (tile.update_cycles + 3 * tile.groups) for frame in sent)
-    limit = 20 * (work + words_in + len(expected) + len(sent) * (30 * tile.height + 100)) + 2000
-    offset, width = tile.output.fields()["kind"]
-    looked_at = ends = 0
-
-    def done() -> bool:
-        nonlocal looked_at, ends
-        for word in sink.words[looked_at:]:
-            ends += word >> offset & (1 << width) - 1 == EventKind.FRAME_END.value
-        looked_at = len(sink.words)
-        return ends >= len(sent) and all(source.idle for source in sources)
-
-    await bench.run_until(done, limit=limit, what="the tile")
-    await bench.run(50)
-    found = sink.items
-    for index, (have, want) in enumerate(zip(found, expected, strict=False)):
-        assert have == want, f"word {index}: expected {want}, found {have}"
-    assert len(found) == len(expected), f"expected {len(expected)} words, found {len(found)}"
 
 
 def _check_steady_state(tile: TileParameters, sink: Sink, sent: list[Frame]) -> None:
