@@ -205,9 +205,8 @@ class _Capture:
         """The last currents are the logits."""
         (result,) = node.args
         if not isinstance(result, fx.Node):
-            raise CaptureError(
-                f"network: its result must be one tensor of logits, not a {type(result).__name__}"
-            )
+            kind = type(result).__name__.removeprefix("immutable_")
+            raise CaptureError(f"network: its result must be one tensor of logits, not of type {kind}")
         value = self.values[result]
         place = describe_place(self.root, result)
         wanted = (self.network.steps * IMAGES, self.network.classes)

@@ -19,6 +19,8 @@ __all__ = ["FUNCTIONS", "IN_PLACE", "METHODS", "REASONS", "WEIGHTLESS", "asks_fo
 
 
 def _add(input: Any, other: Any, *, alpha: float = 1) -> Value:
+    if isinstance(input, int) and input == 0 and isinstance(other, Spikes | Currents):
+        return other  # where the built-in sum() begins
     if not (isinstance(input, Spikes | Currents) and isinstance(other, Spikes | Currents)):
         raise UnmappedError("only two branches of the network can be added; put a constant into a bias")
     if alpha != 1:

@@ -67,14 +67,13 @@ def adaptive_max_pool(input: Value, output_size: Size, return_indices: bool = Fa
     return _adaptive(input, "max", output_size)
 
 
-def global_mean(input: Value, dim: Size, keepdim: bool = False) -> Spikes:
+def global_mean(input: Value, dim: Size | None = None, keepdim: bool = False) -> Spikes:
     """Average over all pixels: ``x.mean((2, 3))``."""
-    axes = (dim,) if isinstance(dim, int) else tuple(dim)
+    axes = (dim,) if isinstance(dim, int) else tuple(dim or ())
     spikes = _pool_input(input, "sum")
     if sorted(axis % 4 for axis in axes) != [2, 3]:
-        raise UnmappedError(
-            f"a mean over dimensions {axes} is not mapped; average over height and width, (2, 3)"
-        )
+        found = f"dimensions {axes}" if axes else "everything"
+        raise UnmappedError(f"a mean over {found} is not mapped; average over height and width, (2, 3)")
     return replace(spikes.pooled("sum", spikes.shape[1:]), flat=not keepdim)
 
 
@@ -119,7 +118,7 @@ def _adaptive(value: Value, kind: Kind, output_size: Size) -> Spikes:
     rows, columns = (
         found if size is None else size for size, found in zip(wanted, (height, width), strict=True)
     )
-    if height % rows or width % columns:
+    if min(rows, columns) < 1 or height % rows or width % columns:
         raise UnmappedError(
             f"output_size {(rows, columns)} does not divide the map {(height, width)}, so that windows overlap; "
             "use sizes that divide it"

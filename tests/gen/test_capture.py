@@ -248,6 +248,7 @@ def test_identity_shortcut():
         lambda net, x: torch.add(net.conv(x), other=net.short(x)),
         lambda net, x: net.conv(x).add_(net.short(x)),
         lambda net, x: net.conv(x).add(net.short(x), alpha=1),
+        lambda net, x: sum([net.conv(x), net.short(x)]),
     ],
 )
 def test_sums_of_convolutions_keep_their_order(add):

@@ -136,6 +136,11 @@ class Hooked(nn.Conv2d):
             "use sizes that divide it",
         ),
         (
+            nn.AdaptiveMaxPool2d(0),
+            "part (AdaptiveMaxPool2d): output_size (0, 0) does not divide the map (8, 8), so that windows overlap; "
+            "use sizes that divide it",
+        ),
+        (
             nn.Linear(8, 6),
             "part (Linear): its input is a map and only its last dimension would be multiplied; "
             "flatten it before",
@@ -242,12 +247,16 @@ def test_modules(part, message):
             "network (Net): mean: a mean over dimensions (1,) is not mapped; average over height and width, (2, 3)",
         ),
         (
+            lambda net, x: x.mean((2, 3), dtype=torch.float64),
+            "network (Net): mean: its arguments are not mapped (got an unexpected keyword argument 'dtype')",
+        ),
+        (
             lambda net, x: x.reshape(-1, 3, 8, 8),
             "network (Net): reshape: its result must have shape (4, 384), not (8, 3, 8, 8)",
         ),
         (
             lambda net, x: torch.mean(x),
-            "network (Net): mean: its arguments are not mapped (missing a required argument: 'dim')",
+            "network (Net): mean: a mean over everything is not mapped; average over height and width, (2, 3)",
         ),
     ],
 )
@@ -316,7 +325,7 @@ class Ends(nn.Module):
     [
         (
             lambda net, x: (net.first(x.flatten(1)), net.second(x.flatten(1))),
-            "network: its result must be one tensor of logits, not a tuple",
+            "network: its result must be one tensor of logits, not of type tuple",
         ),
         (
             lambda net, x: net.first(x.flatten(1)) + net.second(x.flatten(1)),
