@@ -141,6 +141,7 @@ class _TileState:
             self.pooled = (self.pooled[0], self.encoded)
         else:
             self.updated = max(self.updated, self.encoded - UPDATE_LATENCY_CYCLES - UPDATE_VECTORS)
+            self.banks[-1] = max(self.banks[-1], self.updated)
 
 
 class _Course:
@@ -173,7 +174,7 @@ class _Course:
         """The steps of a frame: rows come over links, are taken, and close."""
         layers = [tiles[0] for tiles in self._design.layers]
         times = RowTimes(layers)
-        steps: list[tuple[tuple[float, float], Callable[..., None], tuple[object, ...]]] = [
+        steps: list[tuple[tuple[float, ...], Callable[..., None], tuple[object, ...]]] = [
             ((row, -1), self._emit_image, (row,)) for row in range(self._design.frame.height)
         ]
         for layer, tile in enumerate(layers):
@@ -188,7 +189,8 @@ class _Course:
                     opened = times.own(layer, base - 1) if base else -1
                     came = times.link(projection.source, row)
                     place = (came, layer - 0.6) if came > opened else (opened, layer - 0.4)
-                    steps.append((place, self._take, (layer, number, row)))
+                    # Of rows of the same time, that of the source farther back comes first.
+                    steps.append(((*place, projection.source), self._take, (layer, number, row)))
         steps.sort(key=lambda step: step[0])
         return [step[1:] for step in steps]
 
