@@ -8,11 +8,13 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from lmht.gen.files import wrapper_name
 from lmht.gen.images import IMAGE_FILE, ImageError, read_image
 from lmht.gen.integer import IntegerNetwork
 from lmht.gen.integer_files import IntegerNetworkError, load_integer_network
 from lmht.gen.manifest import MANIFEST_FILE, Manifest, SourceRecord
 from lmht.model.config import explain_validation_error
+from lmht.rtl.bus_accelerator import BUSES
 from lmht.rtl.parameters import DesignParameters
 
 __all__ = ["Build", "BuildError"]
@@ -80,9 +82,10 @@ class Build:
 
     @property
     def verilog_files(self) -> list[Path]:
-        """The design's own file, then those it instantiates modules from."""
+        """The design's own file, then those it instantiates modules from; not the design behind a bus."""
         own = f"{self.manifest.name}.v"
-        others = sorted(name for name in self.manifest.files if name.endswith(".v") and name != own)
+        left_out = {own, *(f"{wrapper_name(self.manifest.name, bus)}.v" for bus in BUSES)}
+        others = sorted(name for name in self.manifest.files if name.endswith(".v") and name not in left_out)
         return [self.folder / name for name in (own, *others)]
 
     @property

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -49,6 +49,8 @@ class CompileOptions(BaseModel):
         ``F``, ``GB`` and ``FL`` of NUMERICS.md.
     weight_bits : int
         Width, 2 to 8, to which weights are rounded that were trained without integers.
+    bus : {"plain", "axi", "wishbone"}
+        Emit the design behind AXI4-Lite or Wishbone and AXI4-Stream, too; needs 4 or 8 bytes a beat.
     pixel_density, spike_density : optional
         What :func:`~lmht.gen.plan.expected_events` says.
     """
@@ -68,6 +70,7 @@ class CompileOptions(BaseModel):
     update_lanes: int | None = Field(default=None, ge=1)
     mix_multipliers: int | None = Field(default=None, ge=1)
     skip_quiet: bool = True
+    bus: Literal["plain", "axi", "wishbone"] = "plain"
     pixel_density: _Part | None = None
     spike_density: _Part | tuple[_Part, ...] | None = None
 
@@ -122,7 +125,7 @@ def compile_network(
     from lmht.gen.write import write_design
 
     with replaced_folder(out_dir, is_build) as folder:
-        files = write_design(folder, design, network)
+        files = write_design(folder, design, network, bus=options.bus)
         manifest = Manifest(
             lmht_version=version("lmht"),
             name=design.name,

@@ -17,8 +17,9 @@ def core_file(
     verilog: Sequence[str],
     images: Sequence[str],
     header: str,
+    top: str,
 ) -> str:
-    """Text of the core file; file names are relative to the build, the design's own Verilog first."""
+    """Text of the core file; file names are relative to the build, the design's own Verilog first; `top`: module."""
     return render(
         "design.core.jinja",
         name=name,
@@ -27,4 +28,5 @@ def core_file(
         verilog=verilog,
         images=images,
         header=header,
+        top=top,
     )

@@ -9,7 +9,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["replaced_folder", "write_file"]
+__all__ = ["replaced_folder", "wrapper_name", "write_file"]
+
+
+def wrapper_name(design: str, bus: str) -> str:
+    """Module, and file without its ending, of a design behind a bus."""
+    return f"{design}_{bus}"
 
 
 def write_file(path: Path, content: bytes) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lmht.gen.core_file import core_file
+from lmht.gen.files import wrapper_name
 from lmht.gen.header import HEADER_FILE, c_header
 from lmht.gen.images import IMAGE_FILE, encode_image, format_hex
 from lmht.gen.integer import IntegerNetwork
@@ -17,21 +18,38 @@ from lmht.gen.integer_files import save_integer_network
 from lmht.gen.manifest import MemoryRecord, RegisterRecord
 from lmht.gen.memory_contents import pack_memories, tile_memories
 from lmht.rtl.accelerator import Accelerator
+from lmht.rtl.bus_accelerator import BusAccelerator
 from lmht.rtl.parameters import DesignParameters
 from lmht.rtl.registers import RegisterMap
 from lmht.rtl.verilog import emit_verilog, memory_source
 
-__all__ = ["write_design"]
+__all__ = ["PLAIN", "write_design"]
+
+PLAIN = "plain"
+"""No bus: the design's own ports."""
 
 
-def write_design(folder: Path, design: DesignParameters, network: IntegerNetwork) -> dict[str, Any]:
-    """Write all files but the manifest; returns what the manifest says about them."""
+def write_design(
+    folder: Path, design: DesignParameters, network: IntegerNetwork, *, bus: str = PLAIN
+) -> dict[str, Any]:
+    """Write all files but the manifest; returns what the manifest says about them.
+
+    With a `bus` out of :data:`~lmht.rtl.bus_accelerator.BUSES` one of them is the design behind that bus,
+    :func:`~lmht.gen.files.wrapper_name`.
+    """
     registers = RegisterMap.for_design(design)
     contents = pack_memories(design, network)
     image = encode_image(design, contents)
     memory_files = {memory.name: f"images/{memory.name}.hex" for memory in tile_memories(design)}
     verilog = [f"{design.name}.v", memory_source().name]
+    wrappers: dict[str, bytes] = {}
+    top = design.name
+    if bus != PLAIN:
+        top = wrapper_name(design.name, bus)
+        text = emit_verilog(BusAccelerator(parameters=design, bus=bus), top)
+        wrappers[f"{top}.v"] = text.encode()
     written: dict[str, bytes] = {
+        **wrappers,
         verilog[0]: emit_verilog(Accelerator(parameters=design), design.name).encode(),
         verilog[1]: memory_source().read_bytes(),
         IMAGE_FILE: image,
@@ -40,7 +58,8 @@ def write_design(folder: Path, design: DesignParameters, network: IntegerNetwork
             name=design.name,
             architecture=network.architecture,
             lmht_version=version("lmht"),
-            verilog=verilog,
+            verilog=[*verilog, *wrappers],
+            top=top,
             images=[IMAGE_FILE, *memory_files.values()],
             header=HEADER_FILE,
         ).encode(),

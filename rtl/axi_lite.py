@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from amaranth.hdl import Module, Mux, Signal
-from amaranth.lib import enum, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from lmht.rtl.ports import BUS_ADDRESS_BITS, BUS_DATA_BITS, ConfigBusSignature
+
+if TYPE_CHECKING:
+    from enum import Enum  # what Amaranth's is, but for the shape
+else:
+    from amaranth.lib.enum import Enum
 
 __all__ = ["AxiLite", "AxiLiteSignature", "AxiResponse"]
 
@@ -14,7 +21,7 @@ _BYTES = BUS_DATA_BITS // 8
 _OFFSET_BITS = (_BYTES - 1).bit_length()
 
 
-class AxiResponse(enum.Enum, shape=2):
+class AxiResponse(Enum, shape=2):
     """``BRESP`` and ``RRESP``: what this slave answers."""
 
     OKAY = 0
