@@ -14,15 +14,25 @@ if TYPE_CHECKING:
 
 __all__ = ["compile_run"]
 
-_MEASURED_IMAGES = 2000
+_MEASURED_IMAGES = 200
 
 
 def compile_run(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder that `lmht train` wrote.")],
     out: Annotated[Path, typer.Option(help="Folder of the build; an earlier build there is replaced.")],
     lanes: Annotated[
-        str, typer.Option(help="Synapse lanes: N for the slowest layer (the others follow), or N,N,... each.")
-    ] = "16",
+        str | None,
+        typer.Option(
+            help="Synapse lanes: N for the slowest layer (the others follow), or N,N,... each.  [default: 16]"
+        ),
+    ] = None,
+    lane_budget: Annotated[
+        int | None, typer.Option(help="Lanes of all layers together, spread so that none waits for another.")
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(help="Fill a device as far as it pays: ecp5-25k, ecp5-45k, ecp5-85k or ice40up5k."),
+    ] = None,
     split: Annotated[
         list[str] | None, typer.Option(metavar="LAYER:TILES", help="Cut a layer into tiles; may be repeated.")
     ] = None,
@@ -37,6 +47,12 @@ def compile_run(
     mix_multipliers: Annotated[
         int | None, typer.Option(help="Multipliers per update lane.  [default: as needed]")
     ] = None,
+    skip_quiet: Annotated[
+        bool,
+        typer.Option(
+            help="Skip pixels that no event has touched, where their neurons are known to be silent."
+        ),
+    ] = True,
     data_dir: DataDir = None,
     pixel_density: Annotated[
         float | None, typer.Option(help="Part of the pixels that are not 0.  [default: measured]")
@@ -47,7 +63,8 @@ def compile_run(
 ) -> None:
     """Turn a trained network into Verilog, memory images, a C header and a manifest.
 
-    Prints every layer with its widths in bits, memories, and the cycles expected for an image. The expectation and
+    Prints every layer with its widths in bits, the rows of its map that are kept, FIFOs and memories; and how the
+    pipeline is balanced: the cycles that every part of it is expected to work for an image. The expectation and
     the sizes of the less busy layers follow from how many pixels and neurons send events; this is measured on
     training images where the data set is at hand, and 20 % and 35 % otherwise.
 
@@ -55,13 +72,17 @@ def compile_run(
     Examples:
       lmht compile runs/mnist --lanes 16 --out build/mnist
       lmht compile runs/mnist --lanes 16,4 --split 0:3 --out build/mnist-three-tiles
+      lmht compile runs/cifar --lane-budget 512 --out build/cifar
+      lmht compile runs/mnist-cnn --device ecp5-45k --out build/mnist-cnn
     """
     from lmht.gen.compile import CompileOptions, compile_network
     from lmht.gen.report import report_tables
 
     options = CompileOptions(
         name=name,
-        lanes=parse_lanes(lanes),
+        lanes=None if lanes is None else parse_lanes(lanes),
+        lane_budget=lane_budget,
+        device=device,
         split=parse_split(split or ()),
         fraction_bits=fraction_bits,
         multiplier_bits=multiplier_bits,
@@ -69,6 +90,7 @@ def compile_run(
         bytes_per_beat=bytes_per_beat,
         update_lanes=update_lanes,
         mix_multipliers=mix_multipliers,
+        skip_quiet=skip_quiet,
         pixel_density=pixel_density,
         spike_density=spike_density,
     )
@@ -97,7 +119,4 @@ def _with_densities(options: CompileOptions, run: Path, data_dir: Path | None) -
     if data_dir is None and record.dataset != "digits":
         return options
     images = load_dataset(record.dataset, data_dir).train_images[:_MEASURED_IMAGES]
-    pixels, spikes = measure_densities(network, images)
-    given = {"pixel_density": options.pixel_density, "spike_density": options.spike_density}
-    measured = {"pixel_density": pixels, "spike_density": spikes}
-    return options.model_copy(update={key: measured[key] for key, value in given.items() if value is None})
+    return measure_densities(network, images, options)

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from lmht.gen.build import Build
-    from lmht.model import Dataset, Network
+    from lmht.gen.compile import CompileOptions
+    from lmht.model import Dataset, Network, SpikingNetwork
 
 __all__ = [
     "BuildFolder",
@@ -31,6 +32,8 @@ __all__ = [
     "parse_leak",
     "parse_split",
 ]
+
+_MEASURED_BATCH = 100
 
 BuildFolder = Annotated[Path, typer.Argument(metavar="BUILD", help="Folder that `lmht compile` wrote.")]
 DataDir = Annotated[
@@ -142,16 +145,22 @@ def load_build_data(build: Build, data_dir: Path | None) -> Dataset:
     return load_dataset(name, data_dir)
 
 
-def measure_densities(network: Network, images: Tensor) -> tuple[float, float | None]:
-    """Parts of the pixels and of the hidden neurons, 0 to 1, that send an event for these images.
+def measure_densities(
+    network: Network | SpikingNetwork, images: Tensor, options: CompileOptions
+) -> CompileOptions:
+    """The options with the densities of these images, where none are given: the parts of the pixels, and of the neurons
+    of each hidden layer, that send an event in the integer network."""
+    from lmht.gen.compile import to_integers
+    from lmht.sim.golden import GoldenModel
 
-    The second is None for a network without a hidden layer.
-    """
-    pixels = float((images != 0).double().mean())
-    spiking = [(levels > 0).any(dim=0).double() for levels in network.spike_levels(images)]
-    if not spiking:
-        return pixels, None
-    return pixels, float(sum(layer.sum() for layer in spiking) / sum(layer.numel() for layer in spiking))
+    integers = to_integers(network, options, name="measured")
+    events = GoldenModel(integers).run(images, batch_size=_MEASURED_BATCH).events.double().mean(dim=0)
+    sizes = (integers.inputs, *(layer.neurons for layer in integers.layers[:-1]))
+    pixels, *spikes = (float(count) / size for count, size in zip(events, sizes, strict=True))
+    measured = {"pixel_density": pixels, "spike_density": tuple(spikes) or None}
+    return options.model_copy(
+        update={name: value for name, value in measured.items() if getattr(options, name) is None}
+    )
 
 
 def make_console() -> Console:

@@ -107,10 +107,7 @@ def run_demo(
     ]
 
     network, _ = load_checkpoint(out / "quantized")
-    pixel_density, spike_density = measure_densities(network, dataset.train_images)
-    options = CompileOptions(
-        name="lmht_demo", lanes=_LANES, pixel_density=pixel_density, spike_density=spike_density
-    )
+    options = measure_densities(network, dataset.train_images, CompileOptions(name="lmht_demo", lanes=_LANES))
     report = compile_network(out / "quantized", out / "design", options)
     build = Build.open(out / "design")
     lines = sum(len(path.read_text(encoding="utf-8").splitlines()) for path in build.verilog_files)

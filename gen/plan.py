@@ -9,7 +9,7 @@ from lmht.gen.encoder_work import expected_encoder_cycles
 from lmht.gen.fifo_depth import fifo_depths
 from lmht.gen.integer import IntegerNetwork
 from lmht.gen.plan_budget import Budget, DeviceBudget, LaneBudget, grow
-from lmht.gen.plan_layer import MAX_LANES, Choice, LayerPlan
+from lmht.gen.plan_layer import MAX_LANES, Choice, LayerPlan, build
 from lmht.gen.plan_tiles import whole_layers
 from lmht.gen.resources import DEVICES
 from lmht.gen.work import link_events
@@ -75,21 +75,35 @@ class PlanOptions:
 
 
 def expected_events(
-    network: IntegerNetwork, *, pixels: float | None = None, spikes: float | None = None
+    network: IntegerNetwork, *, pixels: float | None = None, spikes: float | Sequence[float] | None = None
 ) -> list[float]:
     """Events of an average image, before any pooling: of the image itself, then of every layer but the last.
 
     Parameters
     ----------
     network : IntegerNetwork
-    pixels, spikes : float, optional
-        The parts of the pixels and of the hidden neurons that send an event, 0 to 1; by default
-        `DEFAULT_PIXEL_DENSITY` and `DEFAULT_SPIKE_DENSITY`.
+    pixels : float, optional
+        The part of the pixels that send an event, 0 to 1; `DEFAULT_PIXEL_DENSITY` by default.
+    spikes : float or sequence of float, optional
+        The part of the neurons of all hidden layers, or of each; `DEFAULT_SPIKE_DENSITY` by default.
+
+    Raises
+    ------
+    ValueError
+        If there are not as many numbers as hidden layers.
     """
+    hidden = network.layers[:-1]
+    if spikes is None:
+        spikes = DEFAULT_SPIKE_DENSITY
+    if not isinstance(spikes, Sequence):
+        spikes = [spikes] * len(hidden)
+    if len(spikes) != len(hidden):
+        raise ValueError(
+            f"spike_density must be one number or one for each of {len(hidden)} hidden layers, not {len(spikes)}"
+        )
     first = DEFAULT_PIXEL_DENSITY if pixels is None else pixels
-    others = DEFAULT_SPIKE_DENSITY if spikes is None else spikes
-    counts = [network.inputs * float(first)]
-    return counts + [layer.neurons * float(others) for layer in network.layers[:-1]]
+    counts = [float(layer.neurons * part) for layer, part in zip(hidden, spikes, strict=True)]
+    return [float(network.inputs * first), *counts]
 
 
 def plan(
@@ -111,7 +125,7 @@ def plan(
     * Update lanes and mixing multipliers: the fewest multipliers with which the update is no slower than the
       integration of the same tile or half the slowest stage, whichever is longer; then the fewest update
       lanes.
-    * FIFOs where branches meet: :mod:`lmht.gen.fifo_depth`.
+    * FIFOs where branches meet, and between busy layers: :mod:`lmht.gen.fifo_depth`.
 
     Parameters
     ----------
@@ -159,11 +173,7 @@ def plan(
         else:
             budget = DeviceBudget(DEVICES[options.device])
         choices = grow(layers, max(encoder, *links), budget, tiles=options.tiles, unrolls=options.unrolls)
-    return DesignParameters(
-        name=name,
-        frame=frame,
-        layers=tuple(layer.build(choice) for layer, choice in zip(layers, choices, strict=True)),
-    )
+    return DesignParameters(name=name, frame=frame, layers=tuple(build(layers, choices)))
 
 
 def _check_options(network: IntegerNetwork, options: PlanOptions) -> None:

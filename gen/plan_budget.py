@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from lmht.gen.plan_layer import Choice, LayerPlan
+from lmht.gen.plan_layer import Choice, LayerPlan, build
 from lmht.gen.resources import Device, design_resources
 from lmht.rtl.checks import check_range
 from lmht.rtl.tile_parameters import TileParameters
@@ -96,7 +96,7 @@ def grow(
         for number, layer in enumerate(layers)
     ]
     choices = _with_updates(layers, choices)
-    excess = budget.excess(_build(layers, choices))
+    excess = budget.excess(build(layers, choices))
     if excess is not None:
         raise ValueError(excess)
     while True:
@@ -107,7 +107,7 @@ def grow(
         for step in layers[slowest].steps(choices[slowest], may_unroll=unrolls(slowest) is None):
             grown = _with_updates(layers, [*choices[:slowest], step, *choices[slowest + 1 :]])
             faster = layers[slowest].time(grown[slowest]) < times[slowest]
-            if faster and _routable(layers, grown) and budget.excess(_build(layers, grown)) is None:
+            if faster and _routable(layers, grown) and budget.excess(build(layers, grown)) is None:
                 choices = grown
                 break
         else:
@@ -121,10 +121,6 @@ def _with_updates(layers: Sequence[LayerPlan], choices: Sequence[Choice]) -> lis
         for layer, choice in zip(layers, choices, strict=True)
     )
     return [layer.with_update(choice, limit) for layer, choice in zip(layers, choices, strict=True)]
-
-
-def _build(layers: Sequence[LayerPlan], choices: Sequence[Choice]) -> Layers:
-    return [layer.build(choice) for layer, choice in zip(layers, choices, strict=True)]
 
 
 def _routable(layers: Sequence[LayerPlan], choices: Sequence[Choice]) -> bool:

@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
+from lmht.gen.fifo_depth import with_link_fifos
 from lmht.gen.plan_tiles import slice_channels
 from lmht.gen.work import TileWork, expected_work
 from lmht.rtl.tile_parameters import TileParameters
 
-__all__ = ["MAX_LANES", "Choice", "LayerPlan"]
+__all__ = ["MAX_LANES", "Choice", "LayerPlan", "build"]
 
 MAX_LANES = 128
 
@@ -137,3 +138,11 @@ class LayerPlan:
         counts = sorted({1, neuron.input_steps, neuron.steps * neuron.input_steps})
         most = self._limits[1]
         return counts if most is None else [max(count for count in counts if count <= most)]
+
+
+def build(layers: Sequence[LayerPlan], choices: Sequence[Choice]) -> list[tuple[TileParameters, ...]]:
+    """All tiles, with FIFOs between the busy layers."""
+    times = [layer.time(choice) for layer, choice in zip(layers, choices, strict=True)]
+    return with_link_fifos(
+        [layer.build(choice) for layer, choice in zip(layers, choices, strict=True)], times
+    )

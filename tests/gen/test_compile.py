@@ -10,10 +10,12 @@ from rich.console import Console
 from lmht.gen.build import Build
 from lmht.gen.compile import CompileOptions, compile_network
 from lmht.gen.images import read_image
+from lmht.gen.integer import IntegerNetwork
 from lmht.gen.memory_contents import unpack_layers
-from lmht.gen.report import report_table
+from lmht.gen.report import report_tables
 from lmht.model import CheckpointError, RunConfig, default_training_config, save_checkpoint
 from lmht.sim.golden import GoldenModel
+from lmht.sim.random_networks import random_layer
 
 
 def hashes(folder):
@@ -82,7 +84,7 @@ def test_image_holds_the_network(small_build, small_network):
     image = read_image(build.image_file, build.parameters.design_hash)
     layers = unpack_layers(build.parameters, image.by_name(build.parameters))
     for found, expected in zip(layers, small_network.layers, strict=True):
-        np.testing.assert_array_equal(found.weights, expected.weights)
+        np.testing.assert_array_equal(found.projections[0].weights, expected.projections[0].weights)
         np.testing.assert_array_equal(found.multipliers, expected.multipliers)
 
 
@@ -116,14 +118,42 @@ def test_report(small_network, tmp_path):
     memories = [memory for memory in build.manifest.memories if memory.file is not None]
     assert report.memory_bits == sum(memory.width * memory.depth for memory in memories)
     assert report.layers == build.manifest.layers
-    assert report.expected_cycles_per_image >= max(
-        layer.expected_integration_cycles for layer in report.layers
-    )
+    assert report.expected_cycles_per_image >= max(layer.integration_cycles for layer in report.layers)
     console = Console(width=160, record=True)
-    console.print(report_table(report))
+    console.print(report_tables(report))
     text = console.export_text()
     assert "16-12" in text
     assert "12-4" in text
+
+
+def test_report_of_maps_tells_what_row_streaming_keeps(tmp_path):
+    """Accumulators of a 3 x 3 layer: four rows, whatever the height of its map."""
+    rng = np.random.default_rng(3)
+    first = random_layer(
+        rng,
+        inputs=(1, 12, 10),
+        neurons=6,
+        steps=2,
+        levels=2,
+        kernel=(3, 3),
+        padding=(1, 1),
+        input_max_level=255,
+    )
+    last = random_layer(
+        rng, inputs=(6, 12, 10), neurons=4, steps=1, levels=None, source=0, input_steps=2, input_max_level=2
+    )
+    network = IntegerNetwork(name="maps", input_shape=(1, 12, 10), layers=(first, last))
+    report = compile_network(network, tmp_path / "b", CompileOptions(lanes=3))
+    layer = report.layers[0]
+    tile = Build.open(tmp_path / "b").parameters.tiles[0]
+    row_bits = 10 * 6 * tile.neuron.accumulator_bits
+    assert (layer.kept_rows, layer.accumulator_memory_bits) == (4, 4 * row_bits)
+    assert layer.map_accumulator_bits == 12 * row_bits
+    assert layer.notation == "1x12x10 3x3 6x12x10"
+    console = Console(width=160, record=True)
+    console.print(report_tables(report))
+    text = console.export_text()
+    assert f"4 of 12 | {4 * row_bits:,} | {12 * row_bits:,}" in " ".join(text.replace("│", "|").split())
 
 
 def test_build_replaces_a_build_and_nothing_else(small_network, tmp_path):

@@ -1,17 +1,11 @@
 import numpy as np
 import pytest
 
-from lmht.gen.encoder_work import measure_encoder
-from lmht.gen.estimate import estimate, update_cycles
+from lmht.gen.estimate import estimate
+from lmht.gen.frame_work import expected_frames, measure_frames
 from lmht.gen.plan import PlanOptions
 from lmht.sim.golden import GoldenModel
 from lmht.sim.random_networks import random_design, random_images
-
-
-def test_update_hides_the_fetch_of_long_rows_only():
-    assert update_cycles(groups=8, slots=16, rows=128, phases=2) == 256
-    assert update_cycles(groups=10, slots=1, rows=10, phases=2) == 30
-    assert update_cycles(groups=2, slots=4, rows=5, phases=1) == 4 + 3
 
 
 def make(frames=50, **options):
@@ -22,8 +16,9 @@ def make(frames=50, **options):
         widths=(96, 10),
     )
     images = random_images(np.random.default_rng(2), frames, network.input_shape)
-    events = GoldenModel(network).run(images).events.numpy()
-    return design, estimate(design, measure_encoder(design.frame, images), events), events
+    golden = GoldenModel(network).run(images, keep_levels=True)
+    work = measure_frames(design, network, images, [levels.numpy() for levels in golden.levels])
+    return design, estimate(design, work), golden.events.numpy()
 
 
 def test_busiest_stage_sets_the_pace():
@@ -51,7 +46,20 @@ def test_one_frame():
     assert result.cycles_per_frame == result.latency_cycles == result.total_cycles
 
 
-def test_wrong_shapes():
-    design, _, events = make(lanes=8)
-    with pytest.raises(ValueError, match=r"^events must have shape \(4, 2\), not \(50, 2\)$"):
-        estimate(design, measure_encoder(design.frame, np.zeros((4, 1, 12, 12), np.uint8)), events)
+def test_expected_frames_have_the_expected_events():
+    design, _, _ = make()
+    work = expected_frames(design, [30.0, 40.0], 5)
+    assert len(work) == 5
+    assert work.events[0].sum(axis=1) == pytest.approx([30] * 5)
+    tile = design.tiles[0]
+    assert work.tiles[tile.name].integration[0].sum(axis=1) == pytest.approx([30 * tile.groups] * 5)
+    assert estimate(design, work).stages[tile.name] == pytest.approx(30 * tile.groups + 1)
+
+
+def test_wrong_measurements():
+    network, design = random_design(np.random.default_rng(1), input_shape=(1, 4, 4), widths=(6, 4))
+    images = np.zeros((2, 1, 4, 4), np.uint8)
+    with pytest.raises(ValueError, match=r"^levels must be those of 1 layers, not of 0$"):
+        measure_frames(design, network, images, [])
+    with pytest.raises(ValueError, match=r"^images must be at least 1, not 0$"):
+        measure_frames(design, network, images[:0], [])
