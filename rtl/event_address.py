@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data
 from amaranth.utils import bits_for
 
 from lmht.rtl.pipeline import ShiftAddTree, delay, divide
 from lmht.rtl.tile_parameters import WEIGHT_MEMORIES, TileParameters
 
-__all__ = ["EventAddress", "exceeds", "first_operation_layout", "is_flat"]
+__all__ = [
+    "EventAddress",
+    "column_banks",
+    "column_reach",
+    "exceeds",
+    "first_operation_layout",
+    "is_flat",
+    "lookup",
+]
 
 
 def is_flat(parameters: TileParameters, projection: int) -> bool:
     """Whether the kernel covers all rows of the map (a Linear layer): there are no row ends to wait for."""
     own = parameters.projections[projection]
     return parameters.height == 1 and own.kernel[0] == own.pooled[0] and own.padding[0] == 0
+
+
+def column_reach(parameters: TileParameters, projection: int) -> int:
+    """Output columns that an event reaches at most."""
+    own = parameters.projections[projection]
+    return min(-(-own.kernel[1] // own.stride[1]), parameters.width)
 
 
 def first_operation_layout(parameters: TileParameters, projection: int) -> data.StructLayout:
@@ -27,18 +42,28 @@ def first_operation_layout(parameters: TileParameters, projection: int) -> data.
     accumulator row of its first lane group there; ``weight_row``: of that tap column, kernel row 0 (of its own kernel
     row where the projection is flat) and that group; ``columns``, ``groups``: how many output columns and
     lane groups it reaches beyond the first.
+
+    With ``tap_unroll`` a weight row holds all taps, and ``kernel_row`` (0 unless flat), ``tap`` (tap column) and
+    ``column_bank`` (``column`` modulo the number of columns that an event reaches) say which of them go where.
     """
     own = parameters.projections[projection]
-    reached = min(-(-own.kernel[1] // own.stride[1]), parameters.width)
-    return data.StructLayout(
-        {
-            "weight_row": parameters.memories[WEIGHT_MEMORIES[projection]].row_bits,
-            "row": range(parameters.bank_rows),
-            "column": range(parameters.width),
-            "columns": range(reached),
-            "groups": range(parameters.span(projection)),
-        }
-    )
+    fields = {
+        "weight_row": parameters.memories[WEIGHT_MEMORIES[projection]].row_bits,
+        "row": range(parameters.bank_rows),
+        "column": range(parameters.width),
+        "columns": range(column_reach(parameters, projection)),
+        "groups": range(parameters.span(projection)),
+    }
+    if parameters.tap_unroll:
+        fields["kernel_row"] = range(own.kernel[0] if is_flat(parameters, projection) else 1)
+        fields["tap"] = range(own.kernel[1])
+        fields["column_bank"] = range(column_banks(parameters))
+    return data.StructLayout(fields)
+
+
+def column_banks(parameters: TileParameters) -> int:
+    """Banks of columns with ``tap_unroll``: all columns that an event reaches lie in different ones."""
+    return max(column_reach(parameters, projection) for projection in range(len(parameters.projections)))
 
 
 @dataclass(frozen=True)
@@ -83,9 +108,12 @@ class EventAddress:
         tap, column, columns = self._columns(word.x)
         first_group, groups = self._groups(word.channel)
         channels = own.input.channels
-        terms = [(tap, channels * self._span), (_Timed(word.channel, 0), self._span)]
+        terms = [(_Timed(word.channel, 0), self._span)]
+        kernel_row = _Timed(Const(0, 0), 0)
         if is_flat(parameters, projection):
-            terms.append((self._pooled(word.y, axis=0), own.kernel[1] * channels * self._span))
+            kernel_row = self._pooled(word.y, axis=0)
+        if not parameters.tap_unroll:
+            terms += [(tap, channels * self._span), (kernel_row, own.kernel[1] * channels * self._span)]
         weight_row = self._sum(terms, layout["weight_row"].width, "weight_row")
         row = self._sum([(column, parameters.groups), (first_group, 1)], layout["row"].width, "row")
 
@@ -96,6 +124,11 @@ class EventAddress:
             "columns": columns,
             "groups": groups,
         }
+        if parameters.tap_unroll:
+            banks = column_banks(parameters)
+            table = [number % banks for number in range(parameters.width)]
+            column_bank = self._register(lookup(table, column.value), column.cycle, "column_bank")
+            found |= {"kernel_row": kernel_row, "tap": tap, "column_bank": column_bank}
         self.latency = max(1, *(timed.cycle for timed in (*found.values(), *self._reaches)))
         self.first = Signal(layout, name="first")
         m.d.comb += [
@@ -222,6 +255,12 @@ class EventAddress:
         cycle = max(first.cycle, last.cycle)
         count = self._at(last, cycle, "last_group") - self._at(first, cycle, "first_group")
         return first, self._register(count[: bits_for(self._span - 1)], cycle, "groups")
+
+
+def lookup(table: Sequence[int], index: Value) -> Value:
+    """Entry number `index` of a table of constants."""
+    bits = bits_for(max(table))
+    return Array(Const(entry, bits) for entry in table)[index]
 
 
 def exceeds(value: Value, largest: int, possible: int | None = None) -> Value:

@@ -6,15 +6,18 @@ from amaranth.hdl import Module
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, connect
 
-from lmht.rtl.address_generator import INPUTS, AddressGenerator, touched_bits
+from lmht.rtl.address_generator import AddressGenerator, touched_bits
 from lmht.rtl.event_fifo import EventFifo
 from lmht.rtl.event_filter import EventFilter
 from lmht.rtl.pipeline import delay
 from lmht.rtl.pixel_walk import closed_layout
 from lmht.rtl.ports import LoadSignature
+from lmht.rtl.row_scheduler import INPUTS
 from lmht.rtl.select import any_of
 from lmht.rtl.skid import Skid
-from lmht.rtl.synapse_lanes import SETTLE_CYCLES, SynapseLanes, accumulator_row_layout, bank_shape
+from lmht.rtl.synapse_lanes import SynapseLanes, read_port
+from lmht.rtl.tap_addresses import TapAddressGenerator
+from lmht.rtl.tap_lanes import TapLanes
 from lmht.rtl.tile_parameters import WEIGHT_MEMORIES, TileParameters
 
 __all__ = ["Integrator"]
@@ -28,6 +31,8 @@ class Integrator(wiring.Component):
         i        ─► [EventFifo] ─► EventFilter ─► Skid ─► AddressGenerator ─► SynapseLanes
         residual ─► [EventFifo] ─► EventFilter ─► Skid ──────┘
 
+    With ``tap_unroll`` the last two are TapAddressGenerator and TapLanes.
+
     Parameters
     ----------
     parameters : TileParameters
@@ -40,12 +45,12 @@ class Integrator(wiring.Component):
         on; rows close from top to bottom
     ``touched`` : out, :func:`~lmht.rtl.address_generator.touched_bits`, of a closed bank until it is freed
     ``freed`` : in, one bit a bank
-    ``reading``, ``read_bank``, ``read_row``, ``read_enable``, ``read_data`` : the read port of
-        :class:`~lmht.rtl.synapse_lanes.SynapseLanes`
+    and those of :func:`~lmht.rtl.synapse_lanes.read_port`
     ``pulses`` : out, ``frames``, ``events_in``, ``dropped`` (both up to one a projection), ``integrate``, ``stalls``
     ``errors`` : out, ``coordinates``, ``level``, ``rows``, ``kind``, of any projection
 
-    Throughput: see :class:`~lmht.rtl.address_generator.AddressGenerator`.
+    Throughput: see :class:`~lmht.rtl.address_generator.AddressGenerator` and
+    :class:`~lmht.rtl.tap_addresses.TapAddressGenerator`.
     """
 
     PULSES = data.StructLayout({"frames": 1, "events_in": 2, "dropped": 2, "integrate": 1, "stalls": 1})
@@ -65,11 +70,7 @@ class Integrator(wiring.Component):
                 "closed_valid": Out(1),
                 "touched": Out(touched_bits(parameters)),
                 "freed": In(parameters.banks),
-                "reading": In(1),
-                "read_bank": In(range(parameters.banks)),
-                "read_row": In(bank_shape(parameters).row_bits),
-                "read_enable": In(1),
-                "read_data": Out(accumulator_row_layout(parameters)),
+                **read_port(parameters),
                 "pulses": Out(self.PULSES),
                 "errors": Out(self.ERRORS),
             }
@@ -78,8 +79,13 @@ class Integrator(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         parameters = self.parameters
-        m.submodules.address_generator = addresses = AddressGenerator(parameters=parameters)
-        m.submodules.synapse_lanes = lanes = SynapseLanes(parameters=parameters)
+        addresses: AddressGenerator | TapAddressGenerator
+        lanes: SynapseLanes | TapLanes
+        if parameters.tap_unroll:
+            addresses, lanes = TapAddressGenerator(parameters=parameters), TapLanes(parameters=parameters)
+        else:
+            addresses, lanes = AddressGenerator(parameters=parameters), SynapseLanes(parameters=parameters)
+        m.submodules.address_generator, m.submodules.synapse_lanes = addresses, lanes
         filters = []
         for projection, own in enumerate(parameters.projections):
             prefix = ("", "residual_")[projection]
@@ -114,9 +120,9 @@ class Integrator(wiring.Component):
             self.touched.eq(addresses.touched),
             # A row may be read once its last operation has reached the memory.
             self.closed_valid.eq(
-                delay(m, addresses.closed_valid, SETTLE_CYCLES, name="closed_valid", reset_less=False)
+                delay(m, addresses.closed_valid, lanes.SETTLE_CYCLES, name="closed_valid", reset_less=False)
             ),
-            self.closed.eq(delay(m, addresses.closed, SETTLE_CYCLES, name="closed")),
+            self.closed.eq(delay(m, addresses.closed, lanes.SETTLE_CYCLES, name="closed")),
             self.pulses.frames.eq(addresses.pulses.frames),
             self.pulses.integrate.eq(addresses.pulses.integrate),
             self.pulses.stalls.eq(addresses.pulses.stalls),

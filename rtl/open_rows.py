@@ -39,8 +39,10 @@ class OpenRows:
         Bank of the lowest output row that the input row reaches.
     rows : Value
         How many output rows above that one it reaches too.
+    kernel_row : Value
+        The kernel row that meets the lowest output row.
     weight_offset : Value
-        Weight rows from kernel row 0 to the kernel row that meets the lowest output row.
+        Weight rows from kernel row 0 to that one.
     fits : Value
         All output rows it reaches lie in the window. (One projection alone always fits once what can close has closed.)
     past : Value
@@ -108,6 +110,7 @@ class OpenRows:
         reached = ((kernel - 1) - kernel_row).as_unsigned() >> shift
         self.bank = bank
         self.rows: Value = Const(0, 1) if own.open_rows == 1 else Mux(lowest < reached, lowest, reached)
+        self.kernel_row = kernel_row
         self.weight_offset = weight_offset
         self.fits = ~exceeds(lowest, banks - 2) if len(parameters.projections) > 1 else Const(1, 1)
         # Where kernels do not touch, the rows between them count as the upper one's.

@@ -6,11 +6,11 @@ from amaranth.hdl import Module
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, connect
 
-from lmht.rtl.address_generator import INPUTS
 from lmht.rtl.integrator import Integrator
 from lmht.rtl.neuron_array import NeuronArray
 from lmht.rtl.pooler import Pooler
 from lmht.rtl.ports import LoadSignature
+from lmht.rtl.row_scheduler import INPUTS
 from lmht.rtl.spike_encoder import SpikeEncoder
 from lmht.rtl.tile_parameters import WEIGHT_MEMORIES, TileParameters
 from lmht.rtl.update_sequencer import UpdateSequencer

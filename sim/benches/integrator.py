@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from lmht.rtl.address_generator import INPUTS
 from lmht.rtl.event_address import is_flat
 from lmht.rtl.events import EventKind
 from lmht.rtl.integrator import Integrator
 from lmht.rtl.pixel_walk import closed_layout
+from lmht.rtl.row_scheduler import INPUTS
 from lmht.rtl.synapse_lanes import accumulator_row_layout
 from lmht.rtl.tile_parameters import TileParameters
 from lmht.sim.codecs import Event, EventCodec, StructCodec, layout_fields
@@ -56,21 +56,29 @@ class ProjectionModel:
 
     def memory(self, index: int) -> list[int]:
         """Rows of the weight memory as whole numbers, from the layout that TileParameters.memories states."""
-        tile, own, rows = self.tile, self.own, []
-        for ky in range(own.kernel[0]):
-            for kx in range(own.kernel[1]):
-                for channel in range(own.input.channels):
-                    for span in range(tile.span(index)):
-                        row = 0
-                        start = (tile.first_group(index, channel) + span) * tile.lanes
-                        for lane in range(tile.lanes):
-                            if start + lane < tile.channels:
-                                weight = int(
-                                    self.weights[tile.channel_offset + start + lane, channel, ky, kx]
-                                )
-                                row |= (weight % 2**own.weight_bits) << lane * own.weight_bits
-                        rows.append(row)
-        return rows
+        tile, own = self.tile, self.own
+        bits = tile.lanes * own.weight_bits
+        kernels = [
+            [
+                self._lanes(channel, (tile.first_group(index, channel) + span) * tile.lanes, ky, kx)
+                for ky in range(own.kernel[0])
+                for kx in range(own.kernel[1])
+            ]
+            for channel in range(own.input.channels)
+            for span in range(tile.span(index))
+        ]
+        if tile.tap_unroll:
+            return [sum(row << tap * bits for tap, row in enumerate(kernel)) for kernel in kernels]
+        return [kernel[tap] for tap in range(own.taps) for kernel in kernels]
+
+    def _lanes(self, channel: int, first: int, ky: int, kx: int) -> int:
+        """Weights of one tap for the tile's channels from `first` on, one a lane; 0 beyond the tile."""
+        tile, bits = self.tile, self.own.weight_bits
+        row = 0
+        for lane in range(min(tile.lanes, tile.channels - first)):
+            weight = int(self.weights[tile.channel_offset + first + lane, channel, ky, kx])
+            row |= (weight % 2**bits) << lane * bits
+        return row
 
     def add(self, words: list[tuple[Event, int]], sums: Array, touched: NDArray[np.bool_]) -> bool:
         """Add a frame's words to `sums` (T, N, H, W) and mark `touched` (H, W, groups). Returns the frame's flag."""
@@ -113,6 +121,7 @@ class ProjectionModel:
             return
         reached = self.connected[tile.channel_offset : tile.channel_offset + tile.channels, event.channel]
         groups = sorted({n // tile.lanes for n in np.flatnonzero(reached)})
+        pixels = 0
         for ky in range(own.kernel[0]):
             for kx in range(own.kernel[1]):
                 oy, ry = divmod(y + own.padding[0] - ky, own.stride[0])
@@ -122,7 +131,8 @@ class ProjectionModel:
                 for step, level in enumerate(event.levels):
                     sums[step, :, oy, ox] += (self.weights[:, event.channel, ky, kx] * level) << own.shift
                 touched[oy, ox, groups] = True
-                self.operations += len(groups)
+                pixels += 1
+        self.operations += len(groups) * (min(pixels, 1) if tile.tap_unroll else pixels)
 
 
 @dataclass(frozen=True)
