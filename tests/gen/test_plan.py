@@ -3,9 +3,13 @@ import pytest
 
 from lmht.gen.choose_widths import choose_widths
 from lmht.gen.encoder_work import expected_encoder_cycles
+from lmht.gen.integer import IntegerNetwork
+from lmht.gen.integer_projection import IntegerProjection
 from lmht.gen.plan import PlanOptions, expected_events, plan
-from lmht.gen.work import expected_work
-from lmht.sim.random_networks import random_network
+from lmht.gen.resources import DEVICES, design_resources
+from lmht.gen.work import expected_work, link_events
+from lmht.rtl.projection import IMAGE, Pooling
+from lmht.sim.random_networks import random_network, random_neurons, random_projection
 
 
 @pytest.fixture(scope="module")
@@ -106,3 +110,187 @@ def test_overrides(mnist):
 def test_wrong_options(mnist, options, message):
     with pytest.raises(ValueError, match=f"^{message}$"):
         design(mnist, **options)
+
+
+def hidden(rng, *projections):
+    return random_neurons(rng, *projections, steps=2, levels=2)
+
+
+def conv(rng, channels, shape, source, **others):
+    if source != IMAGE:
+        others = {"input_steps": 2, "input_max_level": 2} | others
+    return random_projection(
+        rng, channels=channels, input_shape=shape, source=source, kernel=(3, 3), padding=(1, 1), **others
+    )
+
+
+def identity(shape, source, **others):
+    weights = np.full((shape[0], 1, 1, 1), 600)
+    return IntegerProjection(
+        source=source,
+        input_shape=shape,
+        weights=weights,
+        weight_bits=11,
+        groups=shape[0],
+        input_steps=2,
+        input_max_level=2,
+        **others,
+    )
+
+
+def classifier(rng, shape, source):
+    dense = random_projection(
+        rng, channels=10, input_shape=shape, source=source, input_steps=2, input_max_level=2
+    )
+    return random_neurons(rng, dense, steps=1, levels=None)
+
+
+@pytest.fixture(scope="module")
+def residual():
+    """1x12x12-8C3-8C3-8C3+0-P2-16C3s2-10."""
+    rng, maps = np.random.default_rng(0), (8, 12, 12)
+    layers = (
+        hidden(rng, conv(rng, 8, (1, 12, 12), IMAGE)),
+        hidden(rng, conv(rng, 8, maps, 0)),
+        hidden(rng, conv(rng, 8, maps, 1, shift=6), identity(maps, 0)),
+        hidden(rng, conv(rng, 16, maps, 2, stride=(2, 2), pooling=Pooling(kind="sum", size=(2, 2)))),
+        classifier(rng, (16, 3, 3), 3),
+    )
+    return IntegerNetwork(name="residual", input_shape=(1, 12, 12), layers=layers)
+
+
+def pooled_branch(kind):
+    """Layer 0 feeds layer 1 as it is, and layer 2 pooled."""
+    rng, maps = np.random.default_rng(0), (8, 12, 12)
+    layers = (
+        hidden(rng, conv(rng, 8, (1, 12, 12), IMAGE)),
+        hidden(rng, conv(rng, 8, maps, 0, stride=(2, 2))),
+        hidden(
+            rng,
+            conv(rng, 8, (8, 6, 6), 1, shift=6),
+            identity(maps, 0, pooling=Pooling(kind=kind, size=(2, 2))),
+        ),
+        classifier(rng, (8, 6, 6), 2),
+    )
+    return IntegerNetwork(name="branch", input_shape=(1, 12, 12), layers=layers)
+
+
+def test_a_pooling_that_all_want_is_done_by_its_source(residual):
+    parameters = design(residual)
+    assert parameters.layers[2][0].pooling == Pooling(kind="sum", size=(2, 2))
+    assert parameters.layers[2][0].output.max_level == 8
+    projection = parameters.layers[3][0].projections[0]
+    assert (projection.pool, projection.input.height) == ((1, 1), 6)
+    assert [len(parameters.consumers(source)) for source in range(-1, 4)] == [1, 2, 1, 1, 1]
+
+
+def test_a_sum_that_not_all_want_is_folded():
+    parameters = design(pooled_branch("sum"))
+    assert parameters.layers[0][0].pooling is None
+    main, branch = parameters.layers[2][0].projections
+    assert (main.pool, branch.pool, branch.input.height, branch.pooled) == ((1, 1), (2, 2), 12, (6, 6))
+
+
+def test_a_maximum_that_not_all_want_is_refused():
+    with pytest.raises(
+        ValueError,
+        match=r"^layer 2: pooling of its input must be an average, not max of layer 0, which feeds others without it$",
+    ):
+        design(pooled_branch("max"))
+
+
+def test_tiles_of_a_layer_go_through_its_router_once(residual):
+    parameters = design(residual, split={0: 2, 1: 3})
+    assert parameters.router_size(0) == (2, 4)
+    assert parameters.router_size(1) == (3, 1)
+    assert [consumer.tile.name for consumer in parameters.consumers(0)] == [
+        "layer1_tile0",
+        "layer1_tile1",
+        "layer1_tile2",
+        "layer2_tile0",
+    ]
+
+
+def test_residual_branch_gets_a_fifo_and_a_router_for_both(residual):
+    parameters = design(residual)
+    main, branch = parameters.layers[2][0].projections
+    assert branch.fifo == 2 * (12 * 8 + 1)
+    assert {consumer.tile.layer: consumer.projection for consumer in parameters.consumers(0)} == {1: 0, 2: 1}
+    assert main.shift == 6
+    assert parameters.router_size(0) == (1, 2)
+
+
+def layer_works(network, parameters):
+    """Expected work of each layer's first tile."""
+    links = link_events([tiles[0] for tiles in parameters.layers], expected_events(network))
+    return [
+        expected_work(tile, [links[projection.source + 1] for projection in tile.projections])
+        for tile, *_ in parameters.layers
+    ]
+
+
+def test_links_between_busy_layers_get_half_a_row(residual):
+    parameters = design(residual, lane_budget=30)
+    times = [max(work.integration, work.update) for work in layer_works(residual, parameters)]
+    fifos = [tiles[0].projections[0].fifo for tiles in parameters.layers]
+    words = [
+        p.input.width * p.input.channels + 1 for p in (tiles[0].projections[0] for tiles in parameters.layers)
+    ]
+    busy = [time >= max(times) / 2 for time in times]
+    assert busy.count(True) >= 3
+    assert fifos[0] == 0
+    for layer in range(1, len(fifos)):
+        assert fifos[layer] == (-(-words[layer] // 2) if busy[layer] and busy[layer - 1] else 0)
+
+
+@pytest.mark.parametrize("budget", [5, 12, 30, 100])
+def test_lane_budget_is_kept_and_spent_on_the_slowest(residual, budget):
+    parameters = design(residual, lane_budget=budget)
+    assert sum(tile.lanes for tile in parameters.tiles) <= budget
+    works = layer_works(residual, parameters)
+    times = [max(work.integration, work.update) for work in works]
+    slowest = max(range(len(times)), key=times.__getitem__)
+    assert all(work.update <= max(work.integration, max(times)) for work in works)
+    tile = parameters.layers[slowest][0]
+    # One step more for the slowest does not fit, unless it has a lane for every channel.
+    if tile.groups > 1:
+        more = -(-tile.channels // (tile.groups - 1))
+        assert sum(other.lanes for other in parameters.tiles) - tile.lanes + more > budget
+
+
+def test_more_budget_is_never_slower(residual):
+    def slowest(parameters):
+        return max(work.integration for work in layer_works(residual, parameters))
+
+    times = [slowest(design(residual, lane_budget=budget)) for budget in (5, 8, 12, 20, 40)]
+    assert times == sorted(times, reverse=True)
+    assert times[-1] < times[0] / 4
+
+
+def test_device_is_filled_but_not_overfull(residual):
+    small = design(residual, device="ecp5-25k")
+    large = design(residual, device="ecp5-85k")
+    for parameters, device in ((small, "ecp5-25k"), (large, "ecp5-85k")):
+        used = design_resources(parameters.tiles, DEVICES[device])
+        assert used.lut4 <= DEVICES[device].usable.lut4
+        assert used.block_rams <= DEVICES[device].usable.block_rams
+    assert sum(tile.lanes for tile in large.tiles) > sum(tile.lanes for tile in small.tiles)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"lanes": 4, "device": "ecp5-25k"}, "device must not be given with lanes"),
+        ({"lane_budget": 4, "device": "ecp5-25k"}, "device must not be given with lane_budget"),
+        ({"device": "ecp6"}, "device must be one of ecp5-25k, ecp5-45k, ecp5-85k, ice40up5k, not 'ecp6'"),
+        ({"lane_budget": 0}, "lane_budget must be between 1 and 1048576, not 0"),
+        ({"lane_budget": 4}, "lane_budget must be at least 5 for the smallest design, not 4"),
+        (
+            {"device": "ice40up5k"},
+            r"device must have at least [\d,]+ lut4 to spare .*, not 4,488 as ice40up5k",
+        ),
+    ],
+)
+def test_wrong_budgets(residual, options, message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        design(residual, **options)
