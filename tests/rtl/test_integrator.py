@@ -19,6 +19,7 @@ from lmht.rtl.neuron_parameters import NeuronParameters
 from lmht.rtl.open_rows import OpenRows
 from lmht.rtl.projection import ProjectionParameters
 from lmht.rtl.synapse_lanes import SynapseLanes
+from lmht.rtl.tap_addresses import TapAddressGenerator
 from lmht.rtl.tile_parameters import TileParameters
 from lmht.rtl.verilog import emit_verilog, memory_source
 from lmht.sim.runner import BenchFailure, run_cocotb
@@ -223,6 +224,31 @@ def test_idle_and_slow_updates(idle: str, pause: int, tmp_path: Path) -> None:
     run(tmp_path, CASES["downsampling"], idle=idle, pause=pause, frames=10)
 
 
+UNROLLED = (
+    "k1",
+    "k3",
+    "k5_stride4",
+    "rectangular",
+    "grouped_straddling",
+    "linear",
+    "pooled_linear",
+    "identity",
+    "downsampling",
+)
+
+
+@pytest.mark.parametrize("case", UNROLLED)
+def test_all_taps_at_once(case: str, tmp_path: Path) -> None:
+    """The same sums, touched pixels and flags, with an operation for each event and group."""
+    run(tmp_path, replace(CASES[case], tap_unroll=True), idle="bursts", malformed=0.03, frames=12)
+
+
+@pytest.mark.parametrize("seed", range(6, 10))
+def test_all_taps_at_once_in_random_tiles(seed: int, tmp_path: Path) -> None:
+    parameters = random_tile(np.random.default_rng((SEED, seed)))
+    run(tmp_path, replace(parameters, tap_unroll=True), idle="half", malformed=0.02, frames=8)
+
+
 STEADY = {
     "k3": tile(projection((4, 6, 12), **K3), layer_channels=4, lanes=4),
     "k3_groups3": tile(projection((2, 5, 5), **K3), layer_channels=7, lanes=3),
@@ -240,6 +266,12 @@ STEADY = {
 def test_one_operation_a_cycle(case: str, tmp_path: Path) -> None:
     """A dense frame takes a cycle for each tap that meets an output pixel and group, and one for each output row."""
     run(tmp_path, STEADY[case], pause=0, density=1.0, frames=7, steady=True)
+
+
+def test_one_event_and_group_a_cycle(tmp_path: Path) -> None:
+    """With all taps at once a dense frame takes `groups` cycles for each event, and one for each output row."""
+    parameters = replace(CASES["k3_groups3"], tap_unroll=True)
+    run(tmp_path, parameters, pause=0, density=1.0, frames=7, steady=True)
 
 
 @pytest.mark.parametrize("case", ["k1", "linear_one_group"])
@@ -283,6 +315,15 @@ def test_a_wrong_touched_bit_is_found(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(AddressGenerator, "_touch", wrong)
     with pytest.raises(BenchFailure, match="touched is"):
         run(tmp_path, CASES["k3"])
+
+
+def test_a_column_bank_shifted_by_one_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = TapAddressGenerator._columns_left
+    monkeypatch.setattr(
+        TapAddressGenerator, "_columns_left", lambda self, column, bank: original(self, column, bank ^ 1)
+    )
+    with pytest.raises(BenchFailure, match=r"accumulator row|touched is"):
+        run(tmp_path, replace(CASES["k3"], tap_unroll=True))
 
 
 @pytest.mark.parametrize("padding", [(0, 3), (1, 2), (2, 3)])
