@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lmht.gen.cli_options import DataDir, make_console, measure_densities, parse_lanes, parse_split
+from lmht.gen.cli_options import (
+    DataDir,
+    make_console,
+    measure_densities,
+    parse_lanes,
+    parse_split,
+    parse_unroll,
+)
 
 if TYPE_CHECKING:
     from lmht.gen.compile import CompileOptions
@@ -46,6 +53,13 @@ def compile_run(
     ] = None,
     mix_multipliers: Annotated[
         int | None, typer.Option(help="Multipliers per update lane.  [default: as needed]")
+    ] = None,
+    tap_unroll: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="on|off|auto|LAYER:on|LAYER:off",
+            help="Integrate all taps of an event in one cycle; auto: with a budget, where it pays.  [default: auto]",
+        ),
     ] = None,
     skip_quiet: Annotated[
         bool,
@@ -90,6 +104,7 @@ def compile_run(
         bytes_per_beat=bytes_per_beat,
         update_lanes=update_lanes,
         mix_multipliers=mix_multipliers,
+        tap_unroll=parse_unroll(tap_unroll or ()),
         skip_quiet=skip_quiet,
         pixel_density=pixel_density,
         spike_density=spike_density,

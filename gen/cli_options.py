@@ -31,6 +31,7 @@ __all__ = [
     "parse_lanes",
     "parse_leak",
     "parse_split",
+    "parse_unroll",
 ]
 
 _MEASURED_BATCH = 100
@@ -97,6 +98,22 @@ def parse_split(texts: Sequence[str]) -> dict[int, int]:
             raise ValueError(f"split must name every layer once, not layer {index} again")
         split[index] = _number("tiles in split", tiles)
     return split
+
+
+def parse_unroll(texts: Sequence[str]) -> bool | dict[int, bool] | None:
+    """``["auto"]`` for None, ``["on"]`` or ``["off"]`` for all layers, ``["0:on,3:off"]`` for single ones."""
+    words = {"auto": None, "on": True, "off": False}
+    parts = ",".join(texts).split(",") if texts else ["auto"]
+    if len(parts) == 1 and parts[0] in words:
+        return words[parts[0]]
+    layers: dict[int, bool] = {}
+    for part in parts:
+        layer, colon, word = part.partition(":")
+        value = words.get(word)
+        if not colon or value is None:
+            raise ValueError(f"tap_unroll must be auto, on, off, or LAYER:on or LAYER:off, not {part!r}")
+        layers[_number("layer in tap_unroll", layer)] = value
+    return layers
 
 
 def parse_leak(text: str) -> str | float:

@@ -43,7 +43,7 @@ class CompileOptions(BaseModel):
     ----------
     name : str or None
         Name of the top module and of the files, a Verilog identifier; None takes that of the run's folder.
-    lanes, lane_budget, device, split, bytes_per_beat, update_lanes, mix_multipliers, skip_quiet : optional
+    lanes, lane_budget, device, split, bytes_per_beat, update_lanes, mix_multipliers, tap_unroll, skip_quiet : optional
         What :class:`~lmht.gen.plan.PlanOptions` says.
     fraction_bits, multiplier_bits, leak_bits : int
         ``F``, ``GB`` and ``FL`` of NUMERICS.md.
@@ -69,6 +69,7 @@ class CompileOptions(BaseModel):
     bytes_per_beat: int = 8
     update_lanes: int | None = Field(default=None, ge=1)
     mix_multipliers: int | None = Field(default=None, ge=1)
+    tap_unroll: bool | dict[int, bool] | None = None
     skip_quiet: bool = True
     bus: Literal["plain", "axi", "wishbone"] = "plain"
     pixel_density: _Part | None = None
@@ -180,6 +181,7 @@ def design_network(network: IntegerNetwork, options: CompileOptions, *, name: st
             bytes_per_beat=options.bytes_per_beat,
             update_lanes=options.update_lanes,
             mix_multipliers=options.mix_multipliers,
+            tap_unroll=options.tap_unroll,
             skip_quiet=options.skip_quiet,
         ),
     )

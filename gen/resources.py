@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lmht.rtl.memory_shape import MemoryShape
+from lmht.rtl.projection import open_rows
 from lmht.rtl.tile_parameters import TileParameters
 
 __all__ = [
@@ -97,15 +98,24 @@ def tile_features(tile: TileParameters) -> tuple[float, ...]:
     that remember touched pixels; and 1 for what every tile has.
     """
     neuron = tile.neuron
-    taps = sum(projection.taps for projection in tile.projections) if tile.tap_unroll else 1
+    rows = tile.banks * tap_columns(tile) if tile.tap_unroll else 1
     products = sum(projection.weight_bits * projection.input.level_bits for projection in tile.projections)
     return (
-        float(tile.lanes * neuron.input_steps * products * taps),
-        float(tile.lanes * neuron.input_steps * neuron.accumulator_bits * taps),
+        float(tile.lanes * neuron.input_steps * products * rows),
+        float(tile.lanes * neuron.input_steps * neuron.accumulator_bits * rows),
         float(tile.update_lanes * tile.mix_multipliers * neuron.mix_bits),
         float(tile.update_lanes * neuron.steps * neuron.membrane_bits),
         float(tile.banks * tile.width * (tile.groups if tile.partial else 1)),
         1.0,
+    )
+
+
+def tap_columns(tile: TileParameters) -> int:
+    """Memories that a bank of accumulators is made of: with `tap_unroll`, one for each column that an event reaches."""
+    if not tile.tap_unroll:
+        return 1
+    return max(
+        open_rows(projection.kernel[1], projection.stride[1], tile.width) for projection in tile.projections
     )
 
 
@@ -145,7 +155,9 @@ def _memories(tile: TileParameters) -> list[MemoryShape]:
     """All memories of a tile, loadable or not."""
     lane_bits = tile.lanes * tile.neuron.input_steps * tile.neuron.accumulator_bits
     memories = [shape for name, shape in tile.memories.items() if name != "constants"]
-    memories += [MemoryShape(width=lane_bits, depth=tile.bank_rows)] * tile.banks
+    columns = tap_columns(tile)
+    bank = MemoryShape(width=lane_bits, depth=-(-tile.width // columns) * tile.groups)
+    memories += [bank] * (tile.banks * columns)
     memories += [
         MemoryShape(width=projection.input.payload_bits, depth=projection.fifo)
         for projection in tile.projections
