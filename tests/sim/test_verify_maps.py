@@ -18,6 +18,7 @@ from lmht.sim.faults import Fault, Saboteur, build_wrongly
 from lmht.sim.golden import GoldenModel
 from lmht.sim.random_conv_networks import random_residual
 from lmht.sim.random_networks import random_images, random_neurons, random_projection
+from lmht.sim.taps import design_fifos
 from lmht.sim.verify import verify
 
 IMAGES = 12
@@ -99,12 +100,15 @@ def check(build, network, rng, *, layer, stage=None):
 def test_sound_builds_are_equal(make_build, rng):
     network = make_network(rng, size=8, residual=True)
     images = random_images(rng, IMAGES, network.input_shape, density=0.5)
-    report = verify(make_build(network), images, layer_images=IMAGES, optimize=False)
+    build = make_build(network)
+    report = verify(build, images, layer_images=IMAGES, optimize=False)
     assert report.ok, report.message
     assert report.layer_images == IMAGES
     assert report.levels == IMAGES * STEPS * 2 * 4 * 64
     assert f"all {report.levels} levels of the hidden layers in {IMAGES} of the images" in report.message
     assert report.busiest.utilization <= 1
+    (fifo,) = design_fifos(build.parameters)
+    assert 0 < report.fifo_words[fifo.name] <= fifo.depth
 
 
 @pytest.mark.slow
