@@ -173,14 +173,14 @@ class EventFilter(wiring.Component):
         row = Signal(range(height))
         last_row = row == height - 1
         token = Signal()
-        end = Signal()
+        frame_end = Signal()
         m.d.comb += [
             token.eq(take & (word.kind == EventKind.ROW_END) & ~last_row),
-            end.eq(take & (word.kind == EventKind.FRAME_END)),
+            frame_end.eq(take & (word.kind == EventKind.FRAME_END)),
         ]
         with m.If(token):
             m.d.sync += row.eq(row + 1)
-        with m.If(end):
+        with m.If(frame_end):
             m.d.sync += row.eq(0)
         if is_flat(self.parameters, self.projection):
             return Const(1, 1), Const(0, 1), last_row
@@ -195,7 +195,7 @@ class EventFilter(wiring.Component):
             m.d.sync += window_row.eq(window_row + 1)
             with m.If(window_ends):
                 m.d.sync += [window_row.eq(0), padded.eq(padded + 1)]
-        with m.If(end):
+        with m.If(frame_end):
             m.d.sync += [window_row.eq(0), padded.eq(padding)]
         # Rows behind the last kernel, or between two kernels, reach no output row.
         last_padded = min(rows - 1 + padding, (self.parameters.height - 1) * stride + kernel - 1)

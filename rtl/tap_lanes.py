@@ -141,7 +141,7 @@ class TapLanes(wiring.Component):
                     for bank in range(parameters.banks)
                 ]
             )
-        products = []
+        products: list[list[data.View]] = []
         for bank in range(parameters.banks):
             products.append([])
             for column in range(self._columns):

@@ -84,6 +84,7 @@ class ProjectionModel:
         """Add a frame's words to `sums` (T, N, H, W) and mark `touched` (H, W, groups). Returns the frame's flag."""
         row, error = 0, False
         link = self.own.input
+        assert link.max_level is not None
         for event, kind in words:
             if kind == EventKind.EVENT.value:
                 outside = event.y >= link.height or event.x >= link.width or event.channel >= link.channels
