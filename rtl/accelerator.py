@@ -14,12 +14,10 @@ from lmht.rtl.ports import ConfigBusSignature
 from lmht.rtl.projection import IMAGE
 from lmht.rtl.readout import result_layout
 from lmht.rtl.result_gate import ResultGate
+from lmht.rtl.row_scheduler import INPUTS
 from lmht.rtl.stages import design_stages
 
-__all__ = ["INPUT_PORTS", "Accelerator"]
-
-INPUT_PORTS = ("i", "residual")
-"""Port of a tile for each of its projections."""
+__all__ = ["Accelerator"]
 
 
 class Accelerator(wiring.Component):
@@ -93,7 +91,7 @@ class Accelerator(wiring.Component):
             else:
                 outputs = [stages[tile.name].o for tile in self.parameters.layers[source]]
             inputs = [
-                getattr(stages[consumer.tile.name], INPUT_PORTS[consumer.projection])
+                getattr(stages[consumer.tile.name], INPUTS[consumer.projection])
                 for consumer in self.parameters.consumers(source)
             ]
             self._route(m, outputs, stages[f"router{source + 1}"], inputs or [readout.i])

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lmht.rtl.accelerator import INPUT_PORTS
 from lmht.rtl.events import EventKind, EventLayout
 from lmht.rtl.parameters import Consumer, DesignParameters
 from lmht.rtl.projection import IMAGE
@@ -127,7 +126,7 @@ def design_fifos(parameters: DesignParameters) -> tuple[FifoProbe, ...]:
     """The FIFOs of a design in the order of the data path."""
     return tuple(
         FifoProbe(
-            name=f"{tile.name}.{INPUT_PORTS[number]}",
+            name=f"{tile.name}.{INPUTS[number]}",
             path=f"{tile.name}.integrator.{'residual_' if number else ''}fifo",
             depth=projection.fifo,
         )
@@ -155,7 +154,7 @@ def design_taps(parameters: DesignParameters) -> tuple[Tap, ...]:
         for tile in tiles:
             for number, projection in enumerate(tile.projections):
                 place = parameters.consumers(projection.source).index(Consumer(tile, number))
-                taps.append(make(tile.name, INPUT_PORTS[number], projection.source, place))
+                taps.append(make(tile.name, INPUTS[number], projection.source, place))
         taps += [make(tile.name, "o", layer, index) for index, tile in enumerate(tiles)]
     return (*taps, make("readout", "i", len(parameters.layers) - 1, 0))
 
