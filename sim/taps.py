@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from lmht.rtl.events import EventKind, EventLayout
 from lmht.rtl.parameters import Consumer, DesignParameters
 from lmht.rtl.projection import IMAGE
+from lmht.rtl.row_scheduler import INPUTS
 
 __all__ = [
     "KIND_CODES",
