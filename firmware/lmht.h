@@ -16,6 +16,10 @@
 
 #include "lmht_design.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 #if defined(__GNUC__)
 #define LMHT_MUST_USE __attribute__((warn_unused_result))
 #else
@@ -173,5 +177,9 @@ LMHT_MUST_USE lmht_status_t lmht_read_register(const lmht_port_t *port, uint32_t
 
 /* Tell whether there are errors, and what the first one was. LMHT_ERR_ARGUMENT, LMHT_ERR_BUS. */
 LMHT_MUST_USE lmht_status_t lmht_read_errors(const lmht_port_t *port, lmht_errors_t *errors);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif /* LMHT_H */
