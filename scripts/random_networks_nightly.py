@@ -59,6 +59,7 @@ def features(case: RandomCase) -> list[str]:
         "residual branches, all neurons spike": case.full and case.residual,
         "leaks": any(layer.leak is not None for layer in layers),
         "layers on several tiles": bool(case.options.split),
+        "all taps at once": bool(case.options.tap_unroll),
         "quiet pixels updated": not case.options.skip_quiet,
     }
     return [name for name, there in holds.items() if there]
@@ -95,7 +96,7 @@ def page(outcomes: list[Outcome]) -> str:
     lines = [
         "# Equality over random convolutional networks",
         "",
-        "Networks, weights, hardware (lanes, tiles, multipliers, bytes of a beat) and images come",
+        "Networks, weights, hardware (lanes, tiles, multipliers, taps at once, bytes of a beat) and images come",
         "from the seed. The images of each: black ones, ones without a zero, single pixels in every corner, sparse",
         f"and dense ones. Each network runs through the C++ harness with the probabilities {pauses} that",
         "input/output pause in a cycle; compared are all logits, all levels of all layers, classes, flags, counters",

@@ -134,6 +134,7 @@ def _random_options(rng: np.random.Generator, network: IntegerNetwork) -> Compil
         name="dut",
         lanes=lanes if rng.random() < 0.7 else int(rng.integers(1, 6, endpoint=True)),
         split=split,
+        tap_unroll={index: True for index in range(len(layers)) if rng.random() < 0.25},
         update_lanes=int(rng.integers(1, 4, endpoint=True)),
         mix_multipliers=int(rng.integers(1, 16, endpoint=True)),
         bytes_per_beat=int(rng.choice([1, 2, 4, 8, 16])),

