@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -48,6 +48,9 @@ def compile_run(
     multiplier_bits: Annotated[int, typer.Option(help="Bits of the mixing multipliers, 1 to 24.")] = 12,
     leak_bits: Annotated[int, typer.Option(help="Fraction bits of the leak, 1 to 16.")] = 8,
     bytes_per_beat: Annotated[int, typer.Option(help="Pixels per input beat: 1, 2, 4, 8 or 16.")] = 8,
+    bus: Annotated[
+        Literal["plain", "axi", "wishbone"], typer.Option(help="Emit the design behind this bus, too.")
+    ] = "plain",
     update_lanes: Annotated[
         int | None, typer.Option(help="Neurons updated at a time.  [default: as needed]")
     ] = None,
@@ -102,6 +105,7 @@ def compile_run(
         multiplier_bits=multiplier_bits,
         leak_bits=leak_bits,
         bytes_per_beat=bytes_per_beat,
+        bus=bus,
         update_lanes=update_lanes,
         mix_multipliers=mix_multipliers,
         tap_unroll=parse_unroll(tap_unroll or ()),
