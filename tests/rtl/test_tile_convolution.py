@@ -189,6 +189,16 @@ CASES: dict[str, dict[str, Any]] = {
     "pooling of all": {"padding": (1, 1), "pooled": Pooling(kind="sum", size=(7, 6)), "quiet": False},
     "folded pooling": {"folded": Pooling(kind="sum", size=(2, 2)), "padding": (1, 1), "shape": (2, 9, 8)},
     "folded 3x2": {"folded": Pooling(kind="sum", size=(3, 2)), "kernel": (2, 2), "shape": (2, 9, 8)},
+    "all taps at once": {"padding": (1, 1), "lanes": 2, "options": {"tap_unroll": {1: True}}},
+    "all taps of a depthwise one": {
+        "padding": (1, 1),
+        "stride": (1, 2),
+        "channels": 4,
+        "groups": 4,
+        "lanes": 1,
+        "pooled": Pooling(kind="max", size=(2, 3)),
+        "options": {"tap_unroll": {1: True}},
+    },
     "three steps": {"padding": (1, 1), "steps": 3, "levels": 3, "options": {"mix_multipliers": 3}},
 }
 
