@@ -107,8 +107,10 @@ def test_sound_builds_are_equal(make_build, rng):
     assert report.levels == IMAGES * STEPS * 2 * 4 * 64
     assert f"all {report.levels} levels of the hidden layers in {IMAGES} of the images" in report.message
     assert report.busiest.utilization <= 1
-    (fifo,) = design_fifos(build.parameters)
-    assert 0 < report.fifo_words[fifo.name] <= fifo.depth
+    depths = {fifo.name: fifo.depth for fifo in design_fifos(build.parameters)}
+    assert "layer1_tile0.residual" in depths
+    assert report.fifo_words.keys() == depths.keys()
+    assert all(0 < report.fifo_words[name] <= depth for name, depth in depths.items())
 
 
 @pytest.mark.slow
