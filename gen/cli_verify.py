@@ -44,6 +44,9 @@ def verify(
         float, typer.Option(help="Probability that the output pauses in a cycle.")
     ] = 0.0,
     seed: Annotated[int, typer.Option(help="Seed of both.")] = 0,
+    layer_images: Annotated[
+        int, typer.Option(min=1, help="Images whose levels are compared in every layer.")
+    ] = 8,
     waves: Annotated[
         Path | None,
         typer.Option(help="Record a waveform of the first image, or of the first wrong one, into this file."),
@@ -52,8 +55,8 @@ def verify(
     """Stream test images through the emitted Verilog and compare all of it with the golden model.
 
     The data set is the one that the network was trained on. Compared are every logit and class, the error flags,
-    the counters and the memory words. The exit status is 1 if anything differs; the first difference is then
-    located layer by layer.
+    the counters and the memory words, and for the first images the levels of every layer. The exit status is 1 if
+    anything differs; the first difference is then located: layer, row, column, channel and time step.
 
     \b
     Examples:
@@ -79,6 +82,7 @@ def verify(
                 idle=idle,
                 back_pressure=back_pressure,
                 seed=seed,
+                layer_images=layer_images,
                 progress=progress,
             )
     except BenchFailure as failure:
