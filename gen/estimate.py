@@ -29,8 +29,10 @@ TOKEN_CYCLES = 1
 LINK_LATENCY_CYCLES = 4
 CLOSE_LATENCY_CYCLES = 8
 UPDATE_LATENCY_CYCLES = 16
-LINK_WORDS = 3
+LINK_WORDS = 14
 UPDATE_VECTORS = 14
+KEPT_ROWS = 8
+"""Rows of the past that a port remembers, apart from those its source may still have to wait for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +113,7 @@ class _Port:
 
     def has_taken(self, word: float) -> float:
         """When the port has taken so many words in all; 0 if that is not known to have been a wait."""
-        while len(self.taken) > 1 and self.taken[0][1] < word:
+        while len(self.taken) > KEPT_ROWS and self.taken[0][1] < word:
             self.taken.popleft()
         for first, last, begin, end in self.taken:
             if first < word <= last:
@@ -134,14 +136,15 @@ class _TileState:
     # When the last two rows behind the pooling had been sent: it holds two.
     pooled: tuple[float, float] = (0.0, 0.0)
 
-    def hold(self, encoded: float, *, pooling: bool) -> None:
-        """The encoder could not end before `encoded`, nor the update much earlier, if no row buffer lies between."""
+    def hold(self, encoded: float, updated: float, *, pooling: bool) -> None:
+        """The encoder could not end before `encoded`, nor the update before `updated`, unless rows are buffered by a
+        pooling in between."""
         self.encoded = max(self.encoded, encoded)
         if pooling:
             self.pooled = (self.pooled[0], self.encoded)
         else:
-            self.updated = max(self.updated, self.encoded - UPDATE_LATENCY_CYCLES - UPDATE_VECTORS)
-            self.banks[-1] = max(self.banks[-1], self.updated)
+            self.updated = max(self.updated, updated)
+            self.banks[-1] = max(self.banks[-1], updated)
 
 
 class _Course:
@@ -243,6 +246,10 @@ class _Course:
         begin = end = max(flow.first + LINK_LATENCY_CYCLES, port.free)
         if cycles:
             bank = self._reached[tile.layer, number][row] - state.closed
+            if len(state.ports) > 1:
+                # The residual branch goes first and is ahead: its event in the last row of the window waits for that
+                # row's bank, and all others wait behind it.
+                bank = tile.banks - 2
             begin = max(begin, state.integrated, state.banks[bank])
             state.integrated = begin + cycles
             end = max(begin + cycles, flow.last + LINK_LATENCY_CYCLES + cycles / events)
@@ -250,18 +257,23 @@ class _Course:
         port.ended[row] = max(end, flow.token + LINK_LATENCY_CYCLES)
         port.take(events + TOKEN_CYCLES, begin - LINK_LATENCY_CYCLES, end - LINK_LATENCY_CYCLES)
         if port.count == self._sent[source + 1]:
-            self._hold(source, frame, row, port.has_taken(port.count - port.capacity))
+            self._hold(source, frame, row, port)
 
-    def _hold(self, source: int, frame: int, row: int, taken: float) -> None:
+    def _hold(self, source: int, frame: int, row: int, port: _Port) -> None:
         """A source cannot send the last word of a row before a port has room for it."""
-        flow = self._flows[source, row]
+        flow, last = self._flows[source, row], port.count - port.capacity
         if source == IMAGE:
-            flow.token = max(flow.token, taken + self._work.encoder.tail[frame, row])
-            self._encoder_free = flow.token
+            token = port.has_taken(last) + self._work.encoder.tail[frame, row]
+            self._encoder_free = flow.token = max(flow.token, token)
             return
-        flow.token = max(flow.token, taken)
         for sender in self._design.layers[source]:
-            self._tiles[sender.name].hold(taken, pooling=sender.pooling is not None)
+            # The update is done with a row while the last vectors of it are on their way to the encoder.
+            rows = self._work.tiles[sender.name]
+            vectors = max(rows.update[frame, min(row, sender.height - 1)] / sender.mix_phases, 1.0)
+            waiting = (UPDATE_VECTORS + sender.row_slots) * rows.sent[frame, row] / vectors
+            updated = port.has_taken(last - waiting)
+            self._tiles[sender.name].hold(port.has_taken(last), updated, pooling=sender.pooling is not None)
+        flow.token = max(flow.token, port.has_taken(last))
 
     def _close(self, frame: int, layer: int, row: int) -> None:
         """A row of the map closes and is updated."""
@@ -296,7 +308,8 @@ class _Course:
             first = max(begin, state.encoded, room)
             last = max(first + sent + TOKEN_CYCLES, end)
             state.pooled = (state.pooled[1], last)
-            state.hold(last, pooling=tile.pooling is not None)
+            updated = last - UPDATE_LATENCY_CYCLES - UPDATE_VECTORS
+            state.hold(last, updated, pooling=tile.pooling is not None)
             flow = _Flow(min(flow.first, first), max(flow.last, last), 0.0)
             total += sent
         # One word a cycle where slices merge again.
