@@ -18,26 +18,44 @@ from lmht.rtl.accelerator import Accelerator
 from lmht.rtl.frame_gate import FrameGate
 from lmht.rtl.result_gate import ResultGate
 from lmht.rtl.verilog import emit_verilog, memory_source
+from lmht.sim.random_conv_networks import random_conv_network
 from lmht.sim.random_networks import random_design, random_images
 from lmht.sim.runner import BenchFailure, run_cocotb
 
 SEED = 404
+CONVOLUTIONS_SEED = 5
+"""Gives a network with pooling and a residual branch behind a FIFO."""
 
 
-def run(tmp_path: Path, rounds: int, idle: float = 0.0, back_pressure: float = 0.0, **options: Any) -> None:
-    rng = np.random.default_rng(SEED)
-    network, design = random_design(
-        rng,
-        name="dut",
-        plan_options=PlanOptions(lanes=4, split={0: 2}),
-        input_shape=(1, 5, 5),
-        widths=(12, 6),
-        leak=True,
-    )
+def run(
+    tmp_path: Path,
+    rounds: int,
+    idle: float = 0.0,
+    back_pressure: float = 0.0,
+    *,
+    convolutions: bool = False,
+    **options: Any,
+) -> None:
+    rng = np.random.default_rng(CONVOLUTIONS_SEED if convolutions else SEED)
+    if convolutions:
+        network, design = random_design(
+            rng, name="dut", make=random_conv_network, hidden_layers=(3, 3), max_size=6, max_channels=4
+        )
+        assert any(tile.pooling for tile in design.tiles)
+        assert any(projection.fifo for tile in design.tiles for projection in tile.projections)
+    else:
+        network, design = random_design(
+            rng,
+            name="dut",
+            plan_options=PlanOptions(lanes=4, split={0: 2}),
+            input_shape=(1, 5, 5),
+            widths=(12, 6),
+            leak=True,
+        )
     image = tmp_path / "image.bin"
     image.write_bytes(encode_image(design, pack_memories(design, network)))
     frames = tmp_path / "frames.bin"
-    images = random_images(rng, 4, (1, 5, 5))
+    images = random_images(rng, 4, network.input_shape)
     frames.write_bytes(images.transpose(0, 2, 3, 1).tobytes())
     run_cocotb(
         [emit_verilog(Accelerator(parameters=design), "dut"), memory_source()],
@@ -61,6 +79,12 @@ def run(tmp_path: Path, rounds: int, idle: float = 0.0, back_pressure: float = 0
 @pytest.mark.parametrize(("idle", "back_pressure"), [(0, 0), (0.4, 0.6)])
 def test_the_next_frame_is_right(idle: float, back_pressure: float, tmp_path: Path) -> None:
     run(tmp_path, 20, idle, back_pressure)
+
+
+@pytest.mark.slow
+def test_the_next_frame_is_right_behind_convolutions(tmp_path: Path) -> None:
+    """Rows, windows and banks that were open, pooling, a residual branch: all of it begins anew."""
+    run(tmp_path, 10, 0.2, 0.3, convolutions=True)
 
 
 class ForgetfulGate(FrameGate):
