@@ -1,7 +1,8 @@
 """Convolutional networks in hardware: each trained run compiled, compared with the golden model and measured.
 
 Writes ``docs/results-cnn.md`` and ``docs/results-cnn.json``. A network whose figures are there already, from the same
-run and hardware, is not simulated again.
+weights, is not measured again unless ``--again`` asks for it. Networks on different data sets may be measured one call
+after the other: the figures of all are kept.
 
     python scripts/cnn_report.py runs/mnist-cnn runs/resnet20 --data-dir DIR
 """
@@ -26,6 +27,7 @@ from lmht.gen.estimate import estimate
 from lmht.gen.files import write_file
 from lmht.gen.frame_work import measure_frames
 from lmht.model import Dataset, load_dataset
+from lmht.model.checkpoint import read_run_config
 from lmht.sim.expectations import expect
 from lmht.sim.golden import GoldenModel
 from lmht.sim.harness import Harness
@@ -237,8 +239,6 @@ def measure(
     run: Path, builds: Path, options: CompileOptions, data_dir: Path, images: int | None
 ) -> dict[str, Any]:
     """All figures of one run; `images` through the harness, by default as many as :data:`EFFORTS` says."""
-    from lmht.model.checkpoint import read_run_config
-
     record = read_run_config(run)
     dataset = load_dataset(record.dataset, data_dir)
     effort = EFFORTS[record.dataset]
@@ -353,13 +353,14 @@ def main() -> None:
     parser.add_argument(
         "--images", type=int, help="images through the harness; as the data set asks by default"
     )
-    parser.add_argument("--again", action="store_true", help="measure what has been measured before")
+    parser.add_argument("--again", action="store_true", help="measure even what was measured before")
     options = parser.parse_args()
 
     path = options.docs / "results-cnn.json"
     networks: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.exists() else {}
     for run in options.runs:
-        if run.name in networks and not options.again:
+        weights = read_run_config(run).weights_sha256
+        if not options.again and networks.get(run.name, {}).get("weights_sha256") == weights:
             say(f"{run}: measured before")
             continue
         networks[run.name] = measure(
