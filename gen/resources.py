@@ -124,9 +124,10 @@ def memory_blocks(shape: MemoryShape, device: Device) -> int:
     """Memory blocks of a device that a memory takes; 0 if it is small."""
     if _is_small(shape):
         return 0
-    return min(
-        -(-shape.width // block.width) * -(-shape.depth // block.depth) for block in device.block_shapes
-    )
+    # Blocks are not stacked: a deep memory is stored in columns (`lmht_ram.v`).
+    deepest = max(block.depth for block in device.block_shapes)
+    deep = [block for block in device.block_shapes if block.depth >= min(shape.depth, deepest)]
+    return min(-(-shape.width // block.width) * -(-shape.depth // block.depth) for block in deep)
 
 
 def tile_resources(tile: TileParameters, device: Device) -> Resources:
