@@ -163,7 +163,8 @@ def _pool(values: BoolArray, size: tuple[int, int]) -> BoolArray:
     frames, height, width, channels = values.shape
     rows, columns = height // size[0], width // size[1]
     cut = values[:, : rows * size[0], : columns * size[1]]
-    return cut.reshape(frames, rows, size[0], columns, size[1], channels).any(axis=(2, 4))
+    pooled: BoolArray = np.any(cut.reshape(frames, rows, size[0], columns, size[1], channels), axis=(2, 4))
+    return pooled
 
 
 def _measure_integration(tile: TileParameters, number: int, events: BoolArray) -> Array:
@@ -186,7 +187,8 @@ def _measure_update(tile: TileParameters, inputs: Sequence[BoolArray], *, silent
     touched = np.zeros((frames, tile.height, tile.width), dtype=bool)
     for number, (projection, events) in enumerate(zip(tile.projections, inputs, strict=True)):
         connected = channel_spans(tile, number) > 0
-        touched |= _reached_pixels(projection, events[..., connected].any(axis=3))
+        active: BoolArray = np.any(events[..., connected], axis=3)
+        touched |= _reached_pixels(projection, active)
     return touched.sum(axis=2, dtype=np.float64) * tile.update_cycles
 
 
