@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -111,3 +111,20 @@ def test_names_that_would_be_equal_stay_apart() -> None:
 def test_wrong_name_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"^name must be a Verilog identifier, not '{re.escape(name)}'$"):
         emit_verilog(None, name)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("ports", range(17, 23))
+def test_port_lists_of_any_length(ports: int) -> None:
+    """Yosys breaks long ones, and one that ends on a full line before its parenthesis."""
+
+    class Wide(wiring.Component):
+        def __init__(self) -> None:
+            super().__init__({f"i{index}": In(1) for index in range(ports)} | {"o": Out(1)})
+
+        def elaborate(self, platform: object) -> Module:
+            m = Module()
+            m.d.comb += self.o.eq(Cat(getattr(self, f"i{index}") for index in range(ports)).all())
+            return m
+
+    header = emit_verilog(Wide(), "wide").split(");", 1)[0]
+    assert re.findall(r"^  (\w+),?$", header, re.MULTILINE) == [*(f"i{index}" for index in range(ports)), "o"]
