@@ -26,25 +26,28 @@ STEPS, LEVELS = 2, 3
 
 
 def make_network(rng, *, size, first=None, pooling=None, residual=False):
-    """A convolution, a second one that sees it through `pooling` or beside the identity, and a classifier."""
+    """A convolution, one that sees it through `pooling`, with `residual` a third one beside the identity of the first,
+    and a classifier."""
     links = {"input_steps": STEPS, "input_max_level": LEVELS}
 
     def neurons(*projections):
         return random_neurons(rng, *projections, steps=STEPS, levels=LEVELS, quiet=True)
 
+    def convolution(source, pooling=None):
+        shape = layers[source].shape
+        size = shape[1:] if pooling is None else pooling.pooled(*shape[1:])
+        same = {"kernel": (3, 3), "padding": (1, 1)} if min(size) > 1 else {"kernel": (1, 1)}
+        return random_projection(
+            rng, channels=4, input_shape=shape, source=source, pooling=pooling, **same, **links
+        )
+
     geometry = {"kernel": (3, 3), "padding": (1, 1), **(first or {})}
     layers = [neurons(random_projection(rng, channels=4, input_shape=(2, size, size), **geometry))]
-    shape = layers[0].shape
-    pooled = shape if pooling is None else (shape[0], *pooling.pooled(*shape[1:]))
-    kernel = {"kernel": (3, 3), "padding": (1, 1)} if min(pooled[1:]) > 1 else {"kernel": (1, 1)}
-    inputs = [
-        random_projection(rng, channels=4, input_shape=shape, source=0, pooling=pooling, **kernel, **links)
-    ]
+    layers.append(neurons(convolution(0, pooling)))
     if residual:
-        branch = random_residual(rng, channels=4, input_shape=shape, source=0, **links)
-        inputs = [replace(inputs[0], shift=8), branch]
-    layers.append(neurons(*inputs))
-    last = random_projection(rng, channels=3, input_shape=layers[1].shape, source=1, **links)
+        branch = random_residual(rng, channels=4, input_shape=layers[0].shape, source=0, **links)
+        layers.append(neurons(replace(convolution(1), shift=8), branch))
+    last = random_projection(rng, channels=3, input_shape=layers[-1].shape, source=len(layers) - 1, **links)
     layers.append(random_neurons(rng, last, steps=1, levels=None))
     return IntegerNetwork(name="maps", input_shape=(2, size, size), layers=tuple(layers))
 
@@ -104,11 +107,11 @@ def test_sound_builds_are_equal(make_build, rng):
     report = verify(build, images, layer_images=IMAGES, optimize=False)
     assert report.ok, report.message
     assert report.layer_images == IMAGES
-    assert report.levels == IMAGES * STEPS * 2 * 4 * 64
+    assert report.levels == IMAGES * STEPS * 3 * 4 * 64
     assert f"all {report.levels} levels of the hidden layers in {IMAGES} of the images" in report.message
     assert report.busiest.utilization <= 1
     depths = {fifo.name: fifo.depth for fifo in design_fifos(build.parameters)}
-    assert "layer1_tile0.residual" in depths
+    assert "layer2_tile0.residual" in depths
     assert report.fifo_words.keys() == depths.keys()
     assert all(0 < report.fifo_words[name] <= depth for name, depth in depths.items())
 
@@ -129,16 +132,11 @@ def test_flipped_tap_is_named(make_build, rng):
 def test_wrong_residual_gain_is_named(make_build, rng):
     network = make_network(rng, size=6, residual=True)
     build = make_build(network)
-    change_memory(
-        build,
-        "layer1_tile0_residual_weights",
-        2,
-        10 + 2 * build.parameters.layers[1][0].projections[1].weight_bits,
-    )
-    report = check(build, network, rng, layer=1)
-    assert "layer1_tile0 residual_weights row 2 lane 2 (tap y 0, x 0 from channel 2 to channel 2)" in (
-        report.differences[0].message
-    )
+    bits = build.parameters.layers[2][0].projections[1].weight_bits
+    change_memory(build, "layer2_tile0_residual_weights", 2, 2 * bits + 10)
+    report = check(build, network, rng, layer=2)
+    place = "layer2_tile0 residual_weights row 2 lane 2 (tap y 0, x 0 from channel 2 to channel 2)"
+    assert place in report.differences[0].message
     assert report.differences[0].channel == 2
 
 
