@@ -8,7 +8,7 @@ from functools import cache
 
 from lmht.gen.fifo_depth import with_link_fifos
 from lmht.gen.plan_tiles import slice_channels
-from lmht.gen.work import TileWork, expected_work
+from lmht.gen.work import TileWork, expected_work, reached_outputs
 from lmht.rtl.tile_parameters import TileParameters
 
 __all__ = ["MAX_LANES", "Choice", "LayerPlan", "build"]
@@ -83,8 +83,18 @@ class LayerPlan:
         return -(-self.whole.channels // choice.tiles)
 
     def smallest(self, *, tiles: int, tap_unroll: bool) -> Choice:
-        """One lane, with the update's limits kept."""
-        return self.with_update(Choice(tiles=tiles, tap_unroll=tap_unroll), float("inf"))
+        """One lane, with the update's limits kept; all taps at once only where an event has more than one."""
+        choice = Choice(tiles=tiles, tap_unroll=tap_unroll and self.has_taps)
+        return self.with_update(choice, float("inf"))
+
+    @property
+    def has_taps(self) -> bool:
+        """Whether an event of the layer can reach more than one output pixel."""
+        return any(
+            int(reached_outputs(projection, axis).max()) > 1
+            for projection in self.whole.projections
+            for axis in (0, 1)
+        )
 
     def within(self, limit: float, *, tiles: int, tap_unroll: bool) -> Choice:
         """The fewest lanes with which integration takes at most `limit` cycles, or as many as there may be."""
@@ -110,7 +120,7 @@ class LayerPlan:
         elif self.channels(choice) > MAX_LANES:
             tiles = choice.tiles + 1
             yield replace(choice, tiles=tiles, lanes=min(MAX_LANES, -(-self.whole.channels // tiles)))
-        elif may_unroll and not choice.tap_unroll:
+        elif may_unroll and self.has_taps and not choice.tap_unroll:
             yield replace(choice, tap_unroll=True)
 
     def with_update(self, choice: Choice, limit: float) -> Choice:

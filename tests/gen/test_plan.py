@@ -294,3 +294,18 @@ def test_device_is_filled_but_not_overfull(residual):
 def test_wrong_budgets(residual, options, message):
     with pytest.raises(ValueError, match=f"^{message}$"):
         design(residual, **options)
+
+
+def test_all_taps_at_once_where_there_are_several(residual):
+    parameters = design(residual, tap_unroll=True)
+    assert [tiles[0].tap_unroll for tiles in parameters.layers] == [True, True, True, True, False]
+    assert not any(tile.tap_unroll for tile in design(residual).tiles)
+    some = design(residual, tap_unroll={1: True, 4: True})
+    assert [tiles[0].tap_unroll for tiles in some.layers] == [False, True, False, False, False]
+
+
+def test_a_large_budget_unrolls_the_slowest(residual):
+    parameters = design(residual, lane_budget=400)
+    assert any(tile.tap_unroll for tile in parameters.tiles)
+    forbidden = design(residual, lane_budget=400, tap_unroll=False)
+    assert not any(tile.tap_unroll for tile in forbidden.tiles)
