@@ -28,7 +28,8 @@ class EventFifo(wiring.Component):
     ``i`` : in stream
     ``o`` : out stream
 
-    One word a cycle on both sides (every other cycle with `depth` 1), latency 3 cycles. ``i.ready`` comes from a register.
+    One word a cycle on both sides (every other cycle with `depth` 1), latency 3 cycles. ``i.ready`` comes from a
+    register.
 
     Raises
     ------

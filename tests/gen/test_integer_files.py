@@ -77,7 +77,9 @@ def edit(folder, change):
         (lambda r: r["layers"][0].update(shift=99), "layer 0: shift must be between 0 and 63, not 99"),
         (lambda r: r["layers"][0].pop("shift"), "layers.0.shift: Field required"),
         (
-            lambda r: r.update(version=1, layers=[{"shift": 3, "levels": 2, "weight_bits": 4, "leak": False}]),
+            lambda r: r.update(
+                version=1, layers=[{"shift": 3, "levels": 2, "weight_bits": 4, "leak": False}]
+            ),
             "version: must be 2, not 1: written by an older lmht; compile the network anew",
         ),
         (
@@ -110,7 +112,10 @@ def edit(folder, change):
             lambda r: r["layers"][0]["projections"].append(r["layers"][0]["projections"][0]),
             "tensor layer0.projection1.weights is missing",
         ),
-        (lambda r: r["layers"][0].update(projections=[]), "layer 0: projections must be between 1 and 2, not 0"),
+        (
+            lambda r: r["layers"][0].update(projections=[]),
+            "layer 0: projections must be between 1 and 2, not 0",
+        ),
     ],
 )
 def test_load_wrong_json(network, tmp_path, change, message):
