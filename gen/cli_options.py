@@ -165,16 +165,28 @@ def load_build_data(build: Build, data_dir: Path | None) -> Dataset:
 def measure_densities(
     network: Network | SpikingNetwork, images: Tensor, options: CompileOptions
 ) -> CompileOptions:
-    """The options with the densities of these images, where none are given: the parts of the pixels, and of the neurons
-    of each hidden layer, that send an event in the integer network."""
+    """The options with the densities of these images, where none are given: the parts of the pixels, and of the map
+    that each hidden layer sends on, that are events in the integer network."""
     from lmht.gen.compile import to_integers
+    from lmht.gen.frame_work import pooled_events
+    from lmht.gen.plan_tiles import own_pooling
     from lmht.sim.golden import GoldenModel
 
     integers = to_integers(network, options, name="measured")
-    events = GoldenModel(integers).run(images, batch_size=_MEASURED_BATCH).events.double().mean(dim=0)
-    sizes = (integers.inputs, *(layer.neurons for layer in integers.layers[:-1]))
-    pixels, *spikes = (float(count) / size for count, size in zip(events, sizes, strict=True))
-    measured = {"pixel_density": pixels, "spike_density": tuple(spikes) or None}
+    golden = GoldenModel(integers)
+    totals = [0] * (len(integers.layers) - 1)
+    sizes = [0] * len(totals)
+    for batch in images.split(_MEASURED_BATCH):
+        levels = golden.run(batch, keep_levels=True).levels
+        for index, sent in enumerate(levels or ()):
+            channels, height, width = integers.layers[index].shape
+            spikes = sent.amax(dim=0).numpy().reshape(-1, height, width, channels) > 0
+            pooling = own_pooling(integers, index)
+            events = spikes if pooling is None else pooled_events(spikes, pooling.size)
+            totals[index] += int(events.sum())
+            sizes[index] += events.size
+    parts = tuple(total / size for total, size in zip(totals, sizes, strict=True))
+    measured = {"pixel_density": float((images != 0).double().mean()), "spike_density": parts or None}
     return options.model_copy(
         update={name: value for name, value in measured.items() if getattr(options, name) is None}
     )

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from lmht.gen.encoder_work import EncoderWork, expected_encoder_cycles, measure_encoder
 from lmht.gen.integer import IntegerNetwork
 from lmht.gen.quiet import quiet_levels
-from lmht.gen.work import channel_spans, expected_work, link_events, reached_outputs
+from lmht.gen.work import channel_spans, expected_work, reached_outputs
 from lmht.rtl.parameters import DesignParameters
 from lmht.rtl.projection import ProjectionParameters
 from lmht.rtl.tile_parameters import TileParameters
 
-__all__ = ["FrameWork", "TileRows", "expected_frames", "measure_frames"]
+__all__ = ["FrameWork", "TileRows", "expected_frames", "measure_frames", "pooled_events"]
 
 Array = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -93,7 +93,7 @@ def measure_frames(
     for tiles, layer_levels in zip(design.layers, levels, strict=False):
         tile = tiles[0]
         spiking = layer_levels.any(axis=0).reshape(-1, tile.height, tile.width, tile.layer_channels)
-        maps.append(_pool(spiking, (1, 1) if tile.pooling is None else tile.pooling.size))
+        maps.append(pooled_events(spiking, (1, 1) if tile.pooling is None else tile.pooling.size))
     works = {}
     for tile in design.tiles:
         inputs = [maps[projection.source + 1] for projection in tile.projections]
@@ -118,23 +118,21 @@ def expected_frames(design: DesignParameters, events: Sequence[float], frames: i
     ----------
     design : DesignParameters
     events : sequence of float
-        Of the image and every layer but the last, before pooling
-        (:func:`~lmht.gen.plan.expected_events`).
+        On the link behind the image and every layer but the last (:func:`~lmht.gen.plan.expected_events`).
     frames : int
     """
     first = [tiles[0] for tiles in design.layers]
-    links = link_events(first, events)
 
     def even(total: float, rows: int) -> Array:
         return np.full((frames, rows), total / rows)
 
-    encoder = expected_encoder_cycles(design.frame, links[0])
+    encoder = expected_encoder_cycles(design.frame, events[0])
     nothing = np.zeros((frames, design.frame.height))
     works = {}
     for tile in design.tiles:
-        counts = tuple(links[projection.source + 1] for projection in tile.projections)
+        counts = tuple(events[projection.source + 1] for projection in tile.projections)
         last = tile.layer + 1 == len(design.layers)
-        sent = tile.channels if last else links[tile.layer + 1] * tile.channels / tile.layer_channels
+        sent = tile.channels if last else events[tile.layer + 1] * tile.channels / tile.layer_channels
         work = expected_work(tile, counts)
         works[tile.name] = TileRows(
             integration=tuple(
@@ -147,7 +145,7 @@ def expected_frames(design: DesignParameters, events: Sequence[float], frames: i
     heights = (design.frame.height, *(tile.output.height for tile in first))
     return FrameWork(
         EncoderWork(even(encoder, design.frame.height), nothing, nothing),
-        tuple(even(count, height) for count, height in zip(links, heights, strict=False)),
+        tuple(even(count, height) for count, height in zip(events, heights, strict=False)),
         works,
     )
 
@@ -156,7 +154,7 @@ def _rows(events: BoolArray) -> Array:
     return events.sum(axis=(2, 3), dtype=np.float64)
 
 
-def _pool(values: BoolArray, size: tuple[int, int]) -> BoolArray:
+def pooled_events(values: BoolArray, size: tuple[int, int]) -> BoolArray:
     """Whether a pooled pixel has an event: some pixel of its window has one."""
     if size == (1, 1):
         return values
@@ -194,7 +192,7 @@ def _measure_update(tile: TileParameters, inputs: Sequence[BoolArray], *, silent
 
 def _reached_pixels(projection: ProjectionParameters, active: BoolArray) -> BoolArray:
     """Output pixels that an event at one of the `active` pixels, shape (frames, H, W), reaches."""
-    pooled = _pool(active[..., None], projection.pool)[..., 0]
+    pooled = pooled_events(active[..., None], projection.pool)[..., 0]
     pads = [(0, 0), *((padding, padding) for padding in projection.padding)]
     padded = np.pad(pooled, pads)
     height, width = projection.output

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,9 +11,8 @@ from lmht.gen.fifo_depth import fifo_depths
 from lmht.gen.integer import IntegerNetwork
 from lmht.gen.plan_budget import Budget, DeviceBudget, LaneBudget, grow
 from lmht.gen.plan_layer import MAX_LANES, Choice, LayerPlan, build
-from lmht.gen.plan_tiles import whole_layers
+from lmht.gen.plan_tiles import sent_shape, whole_layers
 from lmht.gen.resources import DEVICES
-from lmht.gen.work import link_events
 from lmht.rtl.checks import check_choice, check_range
 from lmht.rtl.neuron_parameters import NeuronParameters
 from lmht.rtl.parameters import DesignParameters, FrameParameters
@@ -77,7 +77,9 @@ class PlanOptions:
 def expected_events(
     network: IntegerNetwork, *, pixels: float | None = None, spikes: float | Sequence[float] | None = None
 ) -> list[float]:
-    """Events of an average image, before any pooling: of the image itself, then of every layer but the last.
+    """Events of an average image on every link: behind the image, then behind every layer but the last.
+
+    The pooling that a layer does itself (:func:`~lmht.gen.plan_tiles.own_pooling`) lies in front of its link.
 
     Parameters
     ----------
@@ -85,7 +87,8 @@ def expected_events(
     pixels : float, optional
         The part of the pixels that send an event, 0 to 1; `DEFAULT_PIXEL_DENSITY` by default.
     spikes : float or sequence of float, optional
-        The part of the neurons of all hidden layers, or of each; `DEFAULT_SPIKE_DENSITY` by default.
+        The part of the positions of the maps that all hidden layers, or each of them, send on; `DEFAULT_SPIKE_DENSITY`
+        by default.
 
     Raises
     ------
@@ -102,7 +105,7 @@ def expected_events(
             f"spike_density must be one number or one for each of {len(hidden)} hidden layers, not {len(spikes)}"
         )
     first = DEFAULT_PIXEL_DENSITY if pixels is None else pixels
-    counts = [float(layer.neurons * part) for layer, part in zip(hidden, spikes, strict=True)]
+    counts = [part * math.prod(sent_shape(network, index)) for index, part in enumerate(spikes)]
     return [float(network.inputs * first), *counts]
 
 
@@ -154,17 +157,16 @@ def plan(
         replace(tile, projections=tuple(map(_with_fifo, tile.projections, depths)))
         for tile, depths in zip(whole, fifo_depths(whole), strict=True)
     ]
-    links = link_events(whole, events)
     layers = [
         LayerPlan(
             tile,
-            [links[projection.source + 1] for projection in tile.projections],
+            [events[projection.source + 1] for projection in tile.projections],
             most_update_lanes=options.update_lanes,
             most_mix_multipliers=options.mix_multipliers,
         )
         for tile in whole
     ]
-    encoder = expected_encoder_cycles(frame, links[0])
+    encoder = expected_encoder_cycles(frame, events[0])
     if options.lane_budget is None and options.device is None:
         choices = _choose(layers, encoder, options)
     else:
@@ -172,7 +174,7 @@ def plan(
             budget: Budget = LaneBudget(options.lane_budget or 0)
         else:
             budget = DeviceBudget(DEVICES[options.device])
-        choices = grow(layers, max(encoder, *links), budget, tiles=options.tiles, unrolls=options.unrolls)
+        choices = grow(layers, max(encoder, *events), budget, tiles=options.tiles, unrolls=options.unrolls)
     return DesignParameters(name=name, frame=frame, layers=tuple(build(layers, choices)))
 
 

@@ -14,6 +14,8 @@ from lmht.rtl.tile_parameters import TileParameters
 __all__ = ["MAX_LANES", "Choice", "LayerPlan", "build"]
 
 MAX_LANES = 128
+ROW_SLACK = 4
+"""On MNIST the busiest layer of a network of two convolutions works 96.6 % of the time with 4, 93.5 % with 2."""
 
 
 @dataclass(frozen=True)
@@ -125,8 +127,14 @@ class LayerPlan:
 
     def with_update(self, choice: Choice, limit: float) -> Choice:
         """The fewest multipliers, then the fewest update lanes, with which the update takes no longer than the
-        integration or `limit` cycles; the fastest choice if none does."""
+        integration or `limit` cycles; the fastest choice if none does.
+
+        A map of several rows is updated :data:`ROW_SLACK` times as fast: its rows differ, and a row with few events is
+        integrated no faster than the one before is updated.
+        """
         limit = max(limit, self.work(choice).integration)
+        if self.whole.height > 1:
+            limit /= ROW_SLACK
         choices = [
             replace(choice, update_lanes=lanes, mix_multipliers=multipliers)
             for lanes in self._update_lanes(choice)

@@ -13,7 +13,7 @@ from lmht.rtl.parameters import FrameParameters
 from lmht.rtl.projection import IMAGE, Pooling, ProjectionParameters
 from lmht.rtl.tile_parameters import TileParameters
 
-__all__ = ["slice_channels", "whole_layers"]
+__all__ = ["own_pooling", "sent_shape", "slice_channels", "whole_layers"]
 
 
 def slice_channels(channels: int, tiles: int) -> list[tuple[int, int]]:
@@ -32,7 +32,7 @@ def whole_layers(
     ValueError
         If a pooling cannot be built; the message names the layer.
     """
-    pooling = {source: _own_pooling(network, source) for source in range(IMAGE, len(network.layers))}
+    pooling = {source: own_pooling(network, source) for source in range(IMAGE, len(network.layers))}
     tiles: list[TileParameters] = []
     for index, (layer, neuron) in enumerate(zip(network.layers, neurons, strict=True)):
         tiles.append(
@@ -59,7 +59,7 @@ def whole_layers(
     return tiles
 
 
-def _own_pooling(network: IntegerNetwork, source: int) -> Pooling | None:
+def own_pooling(network: IntegerNetwork, source: int) -> Pooling | None:
     """Pooling that a layer does itself: the one that all its consumers want."""
     wanted = [
         network.layers[layer].projections[number].pooling for layer, number in network.consumers(source)
@@ -71,6 +71,13 @@ def _own_pooling(network: IntegerNetwork, source: int) -> Pooling | None:
             text = "the image" if source == IMAGE else f"layer {source}, which feeds others without it"
             raise ValueError(f"layer {layer}: pooling of its input must be an average, not max of {text}")
     return None
+
+
+def sent_shape(network: IntegerNetwork, source: int) -> tuple[int, int, int]:
+    """Channels, height and width of the map that a layer sends on, behind its own pooling."""
+    channels, height, width = network.layers[source].shape
+    pooling = own_pooling(network, source)
+    return channels, *((height, width) if pooling is None else pooling.pooled(height, width))
 
 
 def _connect(projection: IntegerProjection, link: EventLayout, *, pooled: bool) -> ProjectionParameters:

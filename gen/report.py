@@ -12,7 +12,6 @@ from rich.table import Table
 from lmht.gen.estimate import Estimate, estimate
 from lmht.gen.frame_work import expected_frames
 from lmht.gen.layer_record import LayerRecord, describe_layer
-from lmht.gen.work import link_events
 from lmht.rtl.parameters import DesignParameters
 
 __all__ = ["CompileReport", "expect", "report_layers", "report_tables"]
@@ -61,10 +60,9 @@ def report_layers(
     design: DesignParameters, events: Sequence[float], expectation: Estimate
 ) -> tuple[LayerRecord, ...]:
     """A record for every layer; `events` as for :func:`expect`."""
-    links = link_events([tiles[0] for tiles in design.layers], events)
     return tuple(
         describe_layer(
-            tiles, expectation, sum(links[projection.source + 1] for projection in tiles[0].projections)
+            tiles, expectation, sum(events[projection.source + 1] for projection in tiles[0].projections)
         )
         for tiles in design.layers
     )

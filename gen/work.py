@@ -20,7 +20,6 @@ __all__ = [
     "TileWork",
     "channel_spans",
     "expected_work",
-    "link_events",
     "reached_outputs",
 ]
 
@@ -50,29 +49,6 @@ def channel_spans(tile: TileParameters, projection: int) -> IntArray:
         return np.full(parameters.input.channels, tile.groups, dtype=np.int64)
     channels = range(parameters.input.channels)
     return np.array([tile.spans(projection, channel) for channel in channels], dtype=np.int64)
-
-
-def link_events(tiles: Sequence[TileParameters], events: Sequence[float]) -> list[float]:
-    """Events on every link: behind the image, then behind every layer's own pooling.
-
-    Parameters
-    ----------
-    tiles : sequence of TileParameters
-        One of each layer.
-    events : sequence of float
-        Before pooling, as :func:`~lmht.gen.plan.expected_events` gives them.
-    """
-    counts = [events[0]]
-    for tile, count in zip(tiles[:-1], events[1:], strict=True):
-        pooling = tile.pooling
-        if pooling is None:
-            counts.append(count)
-        else:
-            height, width = pooling.pooled(tile.height, tile.width)
-            used = height * width * pooling.window * tile.layer_channels
-            part = used / (tile.height * tile.width * tile.layer_channels)
-            counts.append(_pooled_events(count * part, used, pooling.window))
-    return counts
 
 
 @dataclass(frozen=True)
@@ -114,9 +90,3 @@ def expected_work(tile: TileParameters, events: Sequence[float]) -> TileWork:
     updated = 1 - untouched if tile.skip_quiet and not tile.neuron.is_classifier else 1.0
     update = tile.height * tile.width * updated * tile.update_cycles
     return TileWork(tuple(integration), tile.height, update)
-
-
-def _pooled_events(events: float, neurons: int, window: int) -> float:
-    """Events behind a pooling over `window` pixels, if those in front are spread evenly over `neurons`."""
-    silent = 1 - min(1.0, events / neurons)
-    return neurons / window * (1 - silent**window)

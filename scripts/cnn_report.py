@@ -22,11 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmht.gen.build import Build
+from lmht.gen.cli_options import measure_densities
 from lmht.gen.compile import CompileOptions, compile_network
 from lmht.gen.estimate import estimate
 from lmht.gen.files import write_file
 from lmht.gen.frame_work import measure_frames
-from lmht.model import Dataset, load_dataset
+from lmht.model import Dataset, load_checkpoint, load_dataset
 from lmht.model.checkpoint import read_run_config
 from lmht.sim.expectations import expect
 from lmht.sim.golden import GoldenModel
@@ -91,16 +92,8 @@ class Progress:
 
 def compile_run(run: Path, folder: Path, options: CompileOptions, dataset: Dataset) -> Build:
     """Compile with the densities that the run's own spikes have on training images."""
-    compile_network(run, folder, options)
-    build = Build.open(folder)
-    images = dataset.train_images[:200].numpy()
-    events = GoldenModel(build.network).run(images).events.double().mean(dim=0).tolist()
-    neurons = sum(layer.neurons for layer in build.network.layers[:-1])
-    measured = {
-        "pixel_density": events[0] / build.network.inputs,
-        "spike_density": sum(events[1:]) / neurons,
-    }
-    compile_network(run, folder, options.model_copy(update=measured))
+    network, _ = load_checkpoint(run)
+    compile_network(run, folder, measure_densities(network, dataset.train_images[:200], options))
     return Build.open(folder)
 
 

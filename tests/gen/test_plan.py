@@ -6,8 +6,9 @@ from lmht.gen.encoder_work import expected_encoder_cycles
 from lmht.gen.integer import IntegerNetwork
 from lmht.gen.integer_projection import IntegerProjection
 from lmht.gen.plan import PlanOptions, expected_events, plan
+from lmht.gen.plan_layer import ROW_SLACK
 from lmht.gen.resources import DEVICES, design_resources
-from lmht.gen.work import expected_work, link_events
+from lmht.gen.work import expected_work
 from lmht.rtl.projection import IMAGE, Pooling
 from lmht.sim.random_networks import random_network, random_neurons, random_projection
 
@@ -222,7 +223,7 @@ def test_residual_branch_gets_a_fifo_and_a_router_for_both(residual):
 
 def layer_works(network, parameters):
     """Expected work of each layer's first tile."""
-    links = link_events([tiles[0] for tiles in parameters.layers], expected_events(network))
+    links = expected_events(network)
     return [
         expected_work(tile, [links[projection.source + 1] for projection in tile.projections])
         for tile, *_ in parameters.layers
@@ -309,3 +310,17 @@ def test_a_large_budget_unrolls_the_slowest(residual):
     assert any(tile.tap_unroll for tile in parameters.tiles)
     forbidden = design(residual, lane_budget=400, tap_unroll=False)
     assert not any(tile.tap_unroll for tile in forbidden.tiles)
+
+
+def test_the_rows_of_a_map_are_updated_faster_than_they_are_integrated(residual):
+    """Four times as fast as the slower of its own integration and half of the slowest layer, unless it cannot be."""
+    parameters = design(residual)
+    works = layer_works(residual, parameters)
+    limits = [max(work.integration, max(one.integration for one in works) / 2) for work in works]
+    checked = 0
+    for work, limit, (tile, *_) in zip(works, limits, parameters.layers, strict=True):
+        products = tile.neuron.steps * tile.neuron.input_steps
+        if tile.height > 1 and (tile.update_lanes, tile.mix_multipliers) != (tile.lanes, products):
+            assert work.update <= limit / ROW_SLACK
+            checked += 1
+    assert checked >= 2

@@ -5,7 +5,7 @@ from lmht.gen.choose_widths import choose_widths
 from lmht.gen.frame_work import expected_frames, measure_frames
 from lmht.gen.plan import PlanOptions, expected_events, plan
 from lmht.gen.quiet import quiet_levels
-from lmht.gen.work import expected_work, link_events, reached_outputs
+from lmht.gen.work import expected_work, reached_outputs
 from lmht.rtl.events import EventLayout
 from lmht.rtl.projection import ProjectionParameters
 from lmht.sim.golden import GoldenModel
@@ -132,6 +132,5 @@ def test_expected_work_is_the_mean_of_even_events(seed):
     assert measured == pytest.approx(expected.projections[0], rel=0.05)
     events = expected_events(network, pixels=0.4, spikes=0.2)
     frames = expected_frames(design, events, 3)
-    links = link_events([tiles[0] for tiles in design.layers], events)
-    for found, total in zip(frames.events, links, strict=True):
+    for found, total in zip(frames.events, events, strict=True):
         assert found.sum(axis=1) == pytest.approx([total] * 3)
