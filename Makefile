@@ -13,12 +13,13 @@ export LMHT_DATA := $(DATA)
 endif
 
 .NOTPARALLEL:
-.PHONY: help .venv demo test lint bench clean
+.PHONY: help .venv demo test nightly lint bench clean
 
 help:
 	@echo "make .venv   environment with exactly the versions of requirements.lock"
 	@echo "make demo    train, compile, verify and picture the bundled handwritten digits (about a minute)"
 	@echo "make test    all tests; DATA=DIR adds those on MNIST"
+	@echo "make nightly all tests with every case, and 200 random networks (an hour or two)"
 	@echo "make lint    format, lint, and types of a regular install"
 	@echo "make bench   figures of a build: BUILD=build/mnist, DATA=DIR; the demo's by default"
 	@echo "make clean   remove builds and caches, not runs and not .venv"
@@ -42,6 +43,10 @@ demo: $(READY)
 
 test: $(READY)
 	OMP_NUM_THREADS=1 $(RUN)/python -m pytest -n auto --dist worksteal
+
+nightly: $(READY)
+	OMP_NUM_THREADS=1 $(RUN)/python -m pytest -n auto --dist worksteal -m "nightly or not nightly"
+	$(RUN)/python scripts/random_networks_nightly.py --networks 200
 
 lint: $(READY)
 	$(RUN)/ruff format --check .

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from readme_block import fill_block
 
 from lmht.gen.build import Build
 from lmht.gen.cli_options import measure_densities
@@ -56,6 +57,8 @@ class Effort:
         Whose cycles are compared with the estimate, and with quiet pixels updated.
     black_images : int
         Without any event.
+    every_pixel : bool
+        Whether the hardware that updates quiet pixels, too, is built and measured for comparison.
     """
 
     images: int
@@ -63,11 +66,16 @@ class Effort:
     cocotb_images: int
     paced_images: int
     black_images: int
+    every_pixel: bool
 
 
 EFFORTS = {
-    "mnist": Effort(images=10_000, layer_images=200, cocotb_images=5, paced_images=500, black_images=20),
-    "cifar10": Effort(images=200, layer_images=10, cocotb_images=0, paced_images=20, black_images=5),
+    "mnist": Effort(
+        images=10_000, layer_images=200, cocotb_images=5, paced_images=500, black_images=20, every_pixel=True
+    ),
+    "cifar10": Effort(
+        images=200, layer_images=10, cocotb_images=0, paced_images=20, black_images=5, every_pixel=False
+    ),
 }
 
 
@@ -173,27 +181,26 @@ def estimated_cycles(build: Build, images: NDArray[np.uint8]) -> float:
     return estimate(build.parameters, work).cycles_per_frame
 
 
-def pace(build: Build, every_pixel: Build, dataset: Dataset, effort: Effort) -> dict[str, Any]:
-    """Cycles against the estimate, with quiet pixels skipped and updated, and of black images."""
+def pace(build: Build, every_pixel: Build | None, dataset: Dataset, effort: Effort) -> dict[str, Any]:
+    """Cycles against the estimate, of black images, and both where quiet pixels are updated."""
     images = dataset.test_images[: effort.paced_images].numpy()
     black = np.zeros((effort.black_images, *build.network.input_shape), np.uint8)
     simulated, estimated = cycles_of(build, images), estimated_cycles(build, images)
     say(f"{simulated:,.1f} cycles an image simulated, {estimated:,.1f} estimated")
-    updated = cycles_of(every_pixel, images)
-    say(f"{updated:,.1f} cycles an image where quiet pixels are updated")
-    blank = cycles_of(build, black), cycles_of(every_pixel, black)
-    say(f"{blank[0]:,.1f} cycles for a black image, {blank[1]:,.1f} where quiet pixels are updated")
-    work = [update_cycles(one, images) for one in (build, every_pixel)]
-    return {
+    figures = {
         "images": len(images),
         "simulated": round(simulated, 1),
         "estimated": round(estimated, 1),
         "deviation": round(abs(estimated / simulated - 1), 5),
-        "with_quiet_pixels": round(updated, 1),
-        "update_cycles": round(work[0], 1),
-        "update_cycles_with_quiet_pixels": round(work[1], 1),
-        "black": round(blank[0], 1),
-        "black_with_quiet_pixels": round(blank[1], 1),
+        "update_cycles": round(update_cycles(build, images), 1),
+        "black": round(cycles_of(build, black), 1),
+    }
+    if every_pixel is None:
+        return figures
+    return figures | {
+        "with_quiet_pixels": round(cycles_of(every_pixel, images), 1),
+        "update_cycles_with_quiet_pixels": round(update_cycles(every_pixel, images), 1),
+        "black_with_quiet_pixels": round(cycles_of(every_pixel, black), 1),
     }
 
 
@@ -244,8 +251,10 @@ def measure(
     name = run.name.replace("-", "_")
     start = time.perf_counter()
     build = compile_run(run, builds / name, options.model_copy(update={"name": name}), dataset)
-    others = options.model_copy(update={"name": f"{name}_every_pixel", "skip_quiet": False})
-    every_pixel = compile_run(run, builds / f"{name}_every_pixel", others, dataset)
+    every_pixel = None
+    if effort.every_pixel:
+        others = options.model_copy(update={"name": f"{name}_every_pixel", "skip_quiet": False})
+        every_pixel = compile_run(run, builds / f"{name}_every_pixel", others, dataset)
     say(f"{run}: {build.source.architecture}, compiled in {time.perf_counter() - start:.0f} s")
     figures = {
         "dataset": record.dataset,
@@ -279,6 +288,19 @@ def page(networks: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def readme_table(networks: dict[str, dict[str, Any]]) -> Iterable[str]:
+    """The main figures of all networks."""
+    yield "| network | accuracy in PyTorch, RTL (images) | logits equal | cycles an image | busiest stage works | of estimate |"
+    yield "| --- | --- | --- | --- | --- | --- |"
+    for name, figures in networks.items():
+        checked, paced = figures["check"], figures["pace"]
+        yield (
+            f"| {name}, {figures['dataset']} | {figures['accuracy_pytorch']:.2%}, {checked['accuracy']:.2%} "
+            f"({checked['images']:,}) | {'all' if checked['equal'] else '**not all**'} of {checked['logits']:,} | "
+            f"{checked['cycles_per_image']:,} | {checked['utilization']:.1%} | {paced['deviation']:.2%} off |"
+        )
+
+
 def _summary(figures: dict[str, Any]) -> Iterable[str]:
     checked, paced = figures["check"], figures["pace"]
     yield "| what | figure |"
@@ -299,11 +321,12 @@ def _summary(figures: dict[str, Any]) -> Iterable[str]:
         f"| estimate of {paced['images']} images against simulation | {paced['estimated']:,} to "
         f"{paced['simulated']:,} cycles: {paced['deviation']:.2%} (at most {LARGEST_DEVIATION:.0%}: {met}) |"
     )
-    yield (
-        f"| quiet pixels skipped, or updated too | {paced['simulated']:,}, or {paced['with_quiet_pixels']:,} cycles; "
-        f"{paced['update_cycles']:,} or {paced['update_cycles_with_quiet_pixels']:,} cycles of update in all layers |"
-    )
-    yield f"| a black image | {paced['black']:,} cycles, {paced['black_with_quiet_pixels']:,} with quiet pixels |"
+    yield f"| work of all neuron arrays for an image | {paced['update_cycles']:,} cycles |"
+    yield f"| a black image | {paced['black']:,} cycles |"
+    if "with_quiet_pixels" in paced:
+        yield f"| cycles an image where quiet pixels are updated, too | {paced['with_quiet_pixels']:,} |"
+        yield f"| work of all neuron arrays then | {paced['update_cycles_with_quiet_pixels']:,} cycles |"
+        yield f"| a black image then | {paced['black_with_quiet_pixels']:,} cycles |"
     yield f"| simulation, images/s | {checked['images_per_second']:,} |"
 
 
@@ -361,6 +384,7 @@ def main() -> None:
         )
         write_file(path, (json.dumps(networks, indent=1) + "\n").encode())
         write_file(options.docs / "results-cnn.md", page(networks).encode())
+        fill_block(options.docs.parent / "README.md", "cnn", readme_table(networks))
     different = [
         name
         for name, figures in networks.items()

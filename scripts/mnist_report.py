@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from readme_block import fill_block
+
 from lmht.gen.build import Build
 from lmht.gen.cli import main as lmht
 from lmht.model import load_dataset
@@ -193,16 +195,6 @@ def write_page(path: Path, rows: list[Row]) -> None:
     path.write_text("\n".join(lines), encoding="utf-8")
 
 
-def fill_readme(path: Path, rows: list[Row]) -> None:
-    """Put the main figures between the README's marks."""
-    before, begin, rest = path.read_text(encoding="utf-8").partition("<!-- results:begin -->\n")
-    _, end, after = rest.partition("<!-- results:end -->")
-    if not begin or not end:
-        raise ValueError(f"{path} must hold the marks results:begin and results:end")
-    table = "\n".join(make_table([row for row in rows if row.in_readme]))
-    path.write_text(f"{before}{begin}{table}\n{end}{after}", encoding="utf-8")
-
-
 def main() -> None:
     """Read the command line and do all of it."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -226,7 +218,9 @@ def main() -> None:
     (options.docs / "results-mnist.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     rows = make_rows(figures)
     write_page(options.docs / "results-mnist.md", rows)
-    fill_readme(options.docs.parent / "README.md", rows)
+    fill_block(
+        options.docs.parent / "README.md", "results", make_table([row for row in rows if row.in_readme])
+    )
     if not (harness.ok and cocotb.ok):
         sys.exit("error: design and golden model differ")
 
