@@ -203,23 +203,7 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-COVERED_BY_OTHERS = (
-    "3x3",
-    "updates every pixel",
-    "1x1, stride 2",
-    "5x3, no padding",
-    "1x3, wide",
-    "two groups",
-    "pooling of all",
-    "folded pooling",
-    "all taps of a depthwise one",
-)
-
-
-@pytest.mark.parametrize(
-    "case",
-    [pytest.param(case, marks=pytest.mark.nightly) if case in COVERED_BY_OTHERS else case for case in CASES],
-)
+@pytest.mark.parametrize("case", CASES)
 def test_every_word_of_every_frame(case: str, run_tile: RunTile) -> None:
     network, design, layer = convolution(**CASES[case])
     (tile,) = design.layers[layer]
@@ -227,13 +211,7 @@ def test_every_word_of_every_frame(case: str, run_tile: RunTile) -> None:
 
 
 @pytest.mark.parametrize("downsampled", [False, True])
-@pytest.mark.parametrize(
-    "idle",
-    [
-        ("half", "bursts"),
-        *(pytest.param((one, "always"), marks=pytest.mark.nightly) for one in ("always", "rarely")),
-    ],
-)
+@pytest.mark.parametrize("idle", [("always", "always"), ("rarely", "always"), ("half", "bursts")])
 def test_residual_branch(downsampled: bool, idle: tuple[str, str], run_tile: RunTile) -> None:
     network, design, layer = residual(downsampled=downsampled)
     (tile,) = design.layers[layer]
