@@ -305,7 +305,8 @@ def readme_table(networks: dict[str, dict[str, Any]]) -> Iterable[str]:
         yield (
             f"| {name}, {figures['dataset']} | {figures['accuracy_pytorch']:.2%}, {checked['accuracy']:.2%} "
             f"of {checked['images']:,} | {'all' if checked['equal'] else '**not all**'} of {checked['logits']:,} | "
-            f"{checked['cycles_per_image']:,} | {checked['utilization']:.1%} of the time | {paced['deviation']:.2%} off |"
+            f"{checked['cycles_per_image']:,} | {checked['utilization']:.1%} of the time | "
+            f"{paced['deviation']:.2%} off |"
         )
 
 
