@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from lmht.gen.estimate import Estimate, estimate
 from lmht.gen.frame_work import expected_frames
@@ -70,7 +71,13 @@ def report_layers(
 
 def report_tables(report: CompileReport) -> Group:
     """The report for a terminal: a table of the hardware and one of the pipeline's balance."""
-    return Group(_hardware_table(report), _balance_table(report))
+    summary = (
+        f"{report.expected_cycles_per_image:,.0f} cycles an image, most in {report.busiest_stage}; "
+        f"written in {report.seconds:.1f} s to {report.folder}"
+    )
+    return Group(
+        _hardware_table(report), _balance_table(report), Text(summary, no_wrap=True, overflow="ignore")
+    )
 
 
 def _hardware_table(report: CompileReport) -> Table:
@@ -113,13 +120,7 @@ def _hardware_table(report: CompileReport) -> Table:
 
 def _balance_table(report: CompileReport) -> Table:
     cycles = report.expected_cycles_per_image
-    table = Table(
-        title="expected cycles of work for an image, and part of the time",
-        caption=(
-            f"{cycles:,.0f} cycles an image, most in {report.busiest_stage}; "
-            f"written in {report.seconds:.1f} s to {report.folder}"
-        ),
-    )
+    table = Table(title="expected cycles of work for an image")
     table.add_column("layer")
     for header in ("events in", "integrate", "update", "encode"):
         table.add_column(header, justify="right")

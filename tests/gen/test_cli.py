@@ -168,7 +168,7 @@ def test_compile_prints_the_layers(folders, capsys):
     assert "64-12" in out
     assert "12-10" in out
     assert "cycles an image" in out
-    assert "memory bits" in out
+    assert "bits of loadable memory" in out
 
 
 def test_compile_takes_every_option(folders, tmp_path):
