@@ -15,8 +15,8 @@ BENCHES = Path(__file__).parent / "rtl"
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
     """Leave most simulations of a file to ``make nightly``.
 
-    A simulation is a test marked ``slow``, or one of the RTL that has a folder for its build. One of each file runs every
-    time, and those marked ``daily``.
+    A simulation is a test marked ``slow``, or one of the RTL that has a folder for its build. One of each file runs
+    every time, and those marked ``daily``.
     """
     files: dict[Path, list[pytest.Function]] = defaultdict(list)
     for item in items:
