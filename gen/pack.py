@@ -77,5 +77,6 @@ def unpack_rows(
         octets[:, :, : -(-used // 8)] = np.packbits(chosen, axis=2, bitorder="little")
         fields[start : start + step] = octets.view("<i8")[:, :, 0]
     if signed and bits < 64:
-        fields = np.where(fields >= 1 << bits - 1, fields - (1 << bits), fields)
+        # The field's own sign fills the bits above it.
+        fields = (fields << 64 - bits) >> 64 - bits
     return fields

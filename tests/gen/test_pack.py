@@ -36,6 +36,13 @@ def test_rows_hold_every_field_at_its_place(data):
         np.testing.assert_array_equal(found, values)
 
 
+@pytest.mark.parametrize("bits", [1, 2, 31, 32, 62, 63, 64])
+def test_both_ends_of_a_signed_field(bits):
+    ends = np.array([[-(1 << bits - 1), (1 << bits - 1) - 1, -1, 0]], dtype=np.int64)
+    found = unpack_rows(pack_rows((ends, bits)), count=4, bits=bits, signed=True)
+    np.testing.assert_array_equal(found, ends)
+
+
 def test_fields_wider_than_an_int64_are_sign_extended():
     packed = pack_rows((np.array([[-3]]), 80))
     assert big_integers(packed) == [(1 << 80) - 3]
