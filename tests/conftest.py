@@ -16,12 +16,12 @@ def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
     """Leave most simulations of a file to ``make nightly``.
 
     A simulation is a test marked ``slow``, or one of the RTL that has a folder for its build. One of each file runs
-    every time, and those marked ``daily``.
+    every time.
     """
     files: dict[Path, list[pytest.Function]] = defaultdict(list)
     for item in items:
         builds = BENCHES in item.path.parents and BENCH_FIXTURES & set(item.fixturenames)
-        if (builds or item.get_closest_marker("slow")) and not item.get_closest_marker("daily"):
+        if builds or item.get_closest_marker("slow"):
             files[item.path].append(item)
     for simulations in files.values():
         # Not the first one: it is the simplest.

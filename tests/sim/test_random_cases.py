@@ -12,7 +12,6 @@ SEEDS = (1, 2, 3, 5, 7, 8, 9, 10, 11, 12, 13, 15)
 
 
 @pytest.mark.slow
-@pytest.mark.daily
 @pytest.mark.parametrize("seed", SEEDS)
 def test_hardware_equals_the_golden_model(seed, tmp_path):
     case = random_case(seed)
