@@ -75,7 +75,7 @@ def compile_run(
         float | None, typer.Option(help="Part of the pixels that are not 0.  [default: measured]")
     ] = None,
     spike_density: Annotated[
-        float | None, typer.Option(help="Part of the hidden neurons that spike.  [default: measured]")
+        float | None, typer.Option(help="Part of the maps sent on that spikes.  [default: measured]")
     ] = None,
 ) -> None:
     """Turn a trained network into Verilog, memory images, a C header and a manifest.

@@ -174,6 +174,7 @@ def measure_densities(
 
     integers = to_integers(network, options, name="measured")
     golden = GoldenModel(integers)
+    poolings = [own_pooling(integers, index) for index in range(len(integers.layers) - 1)]
     totals = [0] * (len(integers.layers) - 1)
     sizes = [0] * len(totals)
     for batch in images.split(_MEASURED_BATCH):
@@ -181,7 +182,7 @@ def measure_densities(
         for index, sent in enumerate(levels or ()):
             channels, height, width = integers.layers[index].shape
             spikes = sent.amax(dim=0).numpy().reshape(-1, height, width, channels) > 0
-            pooling = own_pooling(integers, index)
+            pooling = poolings[index]
             events = spikes if pooling is None else pooled_events(spikes, pooling.size)
             totals[index] += int(events.sum())
             sizes[index] += events.size

@@ -9,7 +9,7 @@ from pydantic import Discriminator, Field, Tag, ValidationError, field_validator
 
 from .conv_config import ConvNetworkConfig
 from .neurons import default_threshold
-from .records import Config, ConversionRecord, EpochRecord
+from .records import Config, ConversionRecord, EpochRecord, ImageShape
 from .training_config import TrainingConfig, default_training_config
 
 __all__ = [
@@ -116,7 +116,7 @@ class NetworkConfig(Config):
     """
 
     architecture: str
-    input_shape: Annotated[tuple[int, int, int], Field(strict=False)] = (1, 28, 28)
+    input_shape: ImageShape = (1, 28, 28)
     levels: int = Field(default=2, ge=1)
     steps: int = Field(default=2, ge=1)
     weight_bits: int | None = Field(default=4, ge=2, le=8)
@@ -134,13 +134,6 @@ class NetworkConfig(Config):
     def _architecture_parses(cls, architecture: str) -> str:
         parse_architecture(architecture)
         return architecture
-
-    @field_validator("input_shape")
-    @classmethod
-    def _input_shape_is_positive(cls, input_shape: tuple[int, int, int]) -> tuple[int, int, int]:
-        if min(input_shape) < 1:
-            raise ValueError(f"input_shape must be three numbers of at least 1, not {input_shape}")
-        return input_shape
 
     @model_validator(mode="after")
     def _inputs_match_image(self) -> NetworkConfig:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from .neurons import default_threshold
-from .records import Config
+from .records import Config, ImageShape
 
 __all__ = ["NET_NAMES", "ConvNetworkConfig"]
 
@@ -54,7 +54,7 @@ class ConvNetworkConfig(Config):
     net: str
     source_sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
     width: float = Field(default=1.0, gt=0, le=16)
-    input_shape: Annotated[tuple[int, int, int], Field(strict=False)]
+    input_shape: ImageShape
     classes: int = Field(ge=1, le=65536)
     levels: int = Field(default=2, ge=1)
     steps: int = Field(default=2, ge=1)
@@ -70,13 +70,6 @@ class ConvNetworkConfig(Config):
         if net not in NET_NAMES and not _OWN.fullmatch(net):
             raise ValueError(f"net must be one of {', '.join(NET_NAMES)}, or FILE.py:FUNCTION, not {net!r}")
         return net
-
-    @field_validator("input_shape")
-    @classmethod
-    def _input_shape_is_positive(cls, input_shape: tuple[int, int, int]) -> tuple[int, int, int]:
-        if min(input_shape) < 1:
-            raise ValueError(f"input_shape must be three numbers of at least 1, not {input_shape}")
-        return input_shape
 
     @model_validator(mode="after")
     def _own_file_has_digest(self) -> ConvNetworkConfig:

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Annotated
 
-__all__ = ["Config", "ConversionRecord", "EpochRecord"]
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+__all__ = ["Config", "ConversionRecord", "EpochRecord", "ImageShape"]
 
 
 class Config(BaseModel):
     """Base of configurations and records: frozen, with exactly the fields declared, of exactly their types."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def _check_image_shape(input_shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    if min(input_shape) < 1:
+        raise ValueError(f"input_shape must be three numbers of at least 1, not {input_shape}")
+    return input_shape
+
+
+ImageShape = Annotated[tuple[int, int, int], Field(strict=False), AfterValidator(_check_image_shape)]
+"""Channels, height and width of an image: the field ``input_shape`` of a configuration."""
 
 
 class EpochRecord(Config):

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal, Value
-from amaranth.lib import data, stream, wiring
+from amaranth.hdl import Module, Mux, ShapeLike, Signal, Value, unsigned
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from lmht.rtl.event_filter import synapse_request_layout
 from lmht.rtl.pipeline import delay
 from lmht.rtl.pixel_walk import closed_layout, touched_layout
-from lmht.rtl.row_scheduler import INPUTS, RowScheduler, levels_layout
+from lmht.rtl.row_scheduler import INPUTS, RowScheduler, levels_layout, request_ports
 from lmht.rtl.tile_parameters import WEIGHT_MEMORIES, TileParameters
 
-__all__ = ["FIRST_CYCLES", "AddressGenerator", "operation_layout", "touched_bits"]
+__all__ = [
+    "FIRST_CYCLES",
+    "AddressGenerator",
+    "address_ports",
+    "operation_layout",
+    "touched_bits",
+    "weight_row_bits",
+]
 
 FIRST_CYCLES = 2
 """Cycles from an operation to its ``first``: the bits of all pixels are wide, and their choice takes time."""
@@ -25,9 +31,7 @@ def operation_layout(parameters: TileParameters) -> data.StructLayout:
             "projection": range(len(parameters.projections)),
             "bank": range(parameters.banks),
             "row": range(parameters.bank_rows),
-            "weight_row": max(
-                shape.row_bits for name, shape in parameters.memories.items() if name in WEIGHT_MEMORIES
-            ),
+            "weight_row": weight_row_bits(parameters),
             "levels": levels_layout(parameters),
         }
     )
@@ -37,6 +41,28 @@ def touched_bits(parameters: TileParameters) -> data.ArrayLayout:
     """A bit of each bank for every pixel (with :attr:`TileParameters.partial`: accumulator row) that an event met."""
     parts = parameters.groups if parameters.partial else 1
     return touched_layout(width=parameters.width, banks=parameters.banks, parts=parts)
+
+
+def weight_row_bits(parameters: TileParameters) -> int:
+    """Width of the address of the deepest weight memory."""
+    return max(shape.row_bits for name, shape in parameters.memories.items() if name in WEIGHT_MEMORIES)
+
+
+def address_ports(
+    parameters: TileParameters, *, operation: ShapeLike, first: ShapeLike, pulses: ShapeLike
+) -> dict[str, wiring.Member]:
+    """Members of an address generator, :class:`AddressGenerator` or that of unrolled taps."""
+    return {
+        **request_ports(parameters),
+        "operation": Out(operation),
+        "operation_valid": Out(1),
+        "first": Out(first),
+        "closed": Out(closed_layout(parameters.banks)),
+        "closed_valid": Out(1),
+        "touched": Out(touched_bits(parameters)),
+        "freed": In(parameters.banks),
+        "pulses": Out(pulses),
+    }
 
 
 class AddressGenerator(wiring.Component):
@@ -69,20 +95,9 @@ class AddressGenerator(wiring.Component):
     def __init__(self, *, parameters: TileParameters):
         self.parameters = parameters
         super().__init__(
-            {
-                **{
-                    name: In(stream.Signature(synapse_request_layout(parameters, projection)))
-                    for projection, name in enumerate(INPUTS[: len(parameters.projections)])
-                },
-                "operation": Out(operation_layout(parameters)),
-                "operation_valid": Out(1),
-                "first": Out(1),
-                "closed": Out(closed_layout(parameters.banks)),
-                "closed_valid": Out(1),
-                "touched": Out(touched_bits(parameters)),
-                "freed": In(parameters.banks),
-                "pulses": Out(self.PULSES),
-            }
+            address_ports(
+                parameters, operation=operation_layout(parameters), first=unsigned(1), pulses=self.PULSES
+            )
         )
 
     def elaborate(self, platform: object) -> Module:

@@ -11,11 +11,10 @@ from lmht.rtl.event_fifo import EventFifo
 from lmht.rtl.event_filter import EventFilter
 from lmht.rtl.pipeline import delay
 from lmht.rtl.pixel_walk import closed_layout
-from lmht.rtl.ports import LoadSignature
 from lmht.rtl.row_scheduler import INPUTS
 from lmht.rtl.select import any_of
 from lmht.rtl.skid import Skid
-from lmht.rtl.synapse_lanes import SynapseLanes, read_port
+from lmht.rtl.synapse_lanes import SynapseLanes, read_port, weight_ports
 from lmht.rtl.tap_addresses import TapAddressGenerator
 from lmht.rtl.tap_lanes import TapLanes
 from lmht.rtl.tile_parameters import WEIGHT_MEMORIES, TileParameters
@@ -62,10 +61,7 @@ class Integrator(wiring.Component):
         super().__init__(
             {
                 **{name: In(own.input.signature) for name, own in zip(INPUTS, projections, strict=False)},
-                **{
-                    f"load_{name}": In(LoadSignature(parameters.memories[name]))
-                    for name in WEIGHT_MEMORIES[: len(projections)]
-                },
+                **weight_ports(parameters),
                 "closed": Out(closed_layout(parameters.banks)),
                 "closed_valid": Out(1),
                 "touched": Out(touched_bits(parameters)),

@@ -13,7 +13,7 @@ from lmht.rtl.open_rows import OpenRows, next_bank
 from lmht.rtl.select import any_of
 from lmht.rtl.tile_parameters import TileParameters
 
-__all__ = ["INPUTS", "RowScheduler", "levels_layout", "scheduled_layout"]
+__all__ = ["INPUTS", "RowScheduler", "levels_layout", "request_ports", "scheduled_layout"]
 
 INPUTS = ("i", "residual")
 """Names of the input ports in the order of the projections."""
@@ -51,6 +51,14 @@ def scheduled_layout(parameters: TileParameters) -> data.StructLayout:
     )
 
 
+def request_ports(parameters: TileParameters) -> dict[str, wiring.Member]:
+    """Members through which the filters' words come in: ``i``, and ``residual`` with a second projection."""
+    return {
+        name: In(stream.Signature(synapse_request_layout(parameters, projection)))
+        for projection, name in enumerate(INPUTS[: len(parameters.projections)])
+    }
+
+
 class RowScheduler(wiring.Component):
     """Keep the window of open output rows, and let pass what fits in it.
 
@@ -77,10 +85,7 @@ class RowScheduler(wiring.Component):
         self.parameters = parameters
         super().__init__(
             {
-                **{
-                    name: In(stream.Signature(synapse_request_layout(parameters, projection)))
-                    for projection, name in enumerate(INPUTS[: len(parameters.projections)])
-                },
+                **request_ports(parameters),
                 "o": Out(stream.Signature(scheduled_layout(parameters))),
             }
         )

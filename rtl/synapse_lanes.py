@@ -28,6 +28,7 @@ __all__ = [
     "accumulators_layout",
     "read_port",
     "shifted_weight",
+    "weight_ports",
 ]
 
 WEIGHT_CYCLES = READ_CYCLES + 1
@@ -59,6 +60,14 @@ def read_port(parameters: TileParameters) -> dict[str, wiring.Member]:
         "read_row": In(rows.row_bits),
         "read_enable": In(1),
         "read_data": Out(accumulator_row_layout(parameters)),
+    }
+
+
+def weight_ports(parameters: TileParameters) -> dict[str, wiring.Member]:
+    """Members through which the weight memories are loaded, one for each projection."""
+    return {
+        f"load_{name}": In(LoadSignature(parameters.memories[name]))
+        for name in WEIGHT_MEMORIES[: len(parameters.projections)]
     }
 
 
@@ -100,10 +109,7 @@ class SynapseLanes(wiring.Component):
                 "operation": In(operation_layout(parameters)),
                 "operation_valid": In(1),
                 "first": In(1),
-                **{
-                    f"load_{name}": In(LoadSignature(parameters.memories[name]))
-                    for name in WEIGHT_MEMORIES[: len(parameters.projections)]
-                },
+                **weight_ports(parameters),
                 **read_port(parameters),
             }
         )

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
-from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib import data, wiring
 
-from lmht.rtl.address_generator import AddressGenerator, touched_bits
+from lmht.rtl.address_generator import AddressGenerator, address_ports, weight_row_bits
 from lmht.rtl.event_address import column_banks, lookup
-from lmht.rtl.event_filter import synapse_request_layout
 from lmht.rtl.pipeline import delay
-from lmht.rtl.pixel_walk import closed_layout
 from lmht.rtl.row_scheduler import INPUTS, RowScheduler, levels_layout
 from lmht.rtl.select import any_of
-from lmht.rtl.tile_parameters import WEIGHT_MEMORIES, TileParameters
+from lmht.rtl.tile_parameters import TileParameters
 
 __all__ = ["TapAddressGenerator", "tap_operation_layout"]
 
@@ -37,9 +34,7 @@ def tap_operation_layout(parameters: TileParameters) -> data.StructLayout:
     return data.StructLayout(
         {
             "projection": range(len(parameters.projections)),
-            "weight_row": max(
-                shape.row_bits for name, shape in parameters.memories.items() if name in WEIGHT_MEMORIES
-            ),
+            "weight_row": weight_row_bits(parameters),
             "levels": levels_layout(parameters),
             "rows": data.ArrayLayout(row, parameters.banks),
             "columns": data.ArrayLayout(column, column_banks(parameters)),
@@ -71,20 +66,12 @@ class TapAddressGenerator(wiring.Component):
     def __init__(self, *, parameters: TileParameters):
         self.parameters = parameters
         super().__init__(
-            {
-                **{
-                    name: In(stream.Signature(synapse_request_layout(parameters, projection)))
-                    for projection, name in enumerate(INPUTS[: len(parameters.projections)])
-                },
-                "operation": Out(tap_operation_layout(parameters)),
-                "operation_valid": Out(1),
-                "first": Out(data.ArrayLayout(column_banks(parameters), parameters.banks)),
-                "closed": Out(closed_layout(parameters.banks)),
-                "closed_valid": Out(1),
-                "touched": Out(touched_bits(parameters)),
-                "freed": In(parameters.banks),
-                "pulses": Out(self.PULSES),
-            }
+            address_ports(
+                parameters,
+                operation=tap_operation_layout(parameters),
+                first=data.ArrayLayout(column_banks(parameters), parameters.banks),
+                pulses=self.PULSES,
+            )
         )
 
     def elaborate(self, platform: object) -> Module:

@@ -11,12 +11,12 @@ from lmht.rtl.address_generator import FIRST_CYCLES
 from lmht.rtl.event_address import column_banks, lookup
 from lmht.rtl.memory import Ram
 from lmht.rtl.pipeline import delay
-from lmht.rtl.ports import LoadSignature
 from lmht.rtl.synapse_lanes import (
     PRODUCT_CYCLES,
     accumulator_row_layout,
     read_port,
     shifted_weight,
+    weight_ports,
 )
 from lmht.rtl.tap_addresses import tap_operation_layout
 from lmht.rtl.tile_parameters import WEIGHT_MEMORIES, TileParameters
@@ -65,10 +65,7 @@ class TapLanes(wiring.Component):
                 "operation": In(tap_operation_layout(parameters)),
                 "operation_valid": In(1),
                 "first": In(data.ArrayLayout(columns, parameters.banks)),
-                **{
-                    f"load_{name}": In(LoadSignature(parameters.memories[name]))
-                    for name in WEIGHT_MEMORIES[: len(parameters.projections)]
-                },
+                **weight_ports(parameters),
                 **read_port(parameters),
             }
         )

@@ -104,7 +104,7 @@ def test_flipped_weight_bit_is_named(make_build, images):
     tile = build.parameters.tiles[0]
     source, group, lane = 14, 1, 2
     row = source * tile.groups + group
-    contents["layer0_tile0_weights"][row, 0] ^= 1 << (lane * tile.weight_bits + 2)
+    contents["layer0_tile0_weights"][row, 0] ^= 1 << (lane * tile.projections[0].weight_bits + 2)
     build.image_file.write_bytes(encode_image(build.parameters, contents))
 
     report = verify(build, images, optimize=False)
