@@ -62,6 +62,7 @@ class EngineName(StrEnum):
 
     harness = "harness"
     cocotb = "cocotb"
+    driver = "driver"
 
 
 class MethodName(StrEnum):

@@ -27,13 +27,16 @@ if TYPE_CHECKING:
 
 __all__ = ["shown_progress", "stages_table", "verify"]
 
-_DEFAULT_IMAGES = {EngineName.harness: "all", EngineName.cocotb: "20"}
+_DEFAULT_IMAGES = {EngineName.harness: "all", EngineName.cocotb: "20", EngineName.driver: "all"}
 
 
 def verify(
     build: BuildFolder,
     engine: Annotated[
-        EngineName, typer.Option(help="C++ harness (fast) or cocotb bench; both run the emitted Verilog.")
+        EngineName,
+        typer.Option(
+            help="C++ harness (fast), cocotb bench, or the C driver through the AXI ports; all run the emitted Verilog."
+        ),
     ] = EngineName.harness,
     images: Annotated[
         str | None, typer.Option(help="Number of test images, or 'all'.  [default: all; 20 with cocotb]")
@@ -44,6 +47,15 @@ def verify(
         float, typer.Option(help="Probability that the output pauses in a cycle.")
     ] = 0.0,
     seed: Annotated[int, typer.Option(help="Seed of both.")] = 0,
+    disturb: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="With the driver: before every N images, reset the core in the middle of a frame and send a malformed "
+            "packet.  [default: never]",
+        ),
+    ] = None,
     layer_images: Annotated[
         int, typer.Option(min=1, help="Images whose levels are compared in every layer.")
     ] = 8,
@@ -62,12 +74,16 @@ def verify(
     Examples:
       lmht verify build/mnist --data-dir DIR --engine harness --images all
       lmht verify build/mnist --data-dir DIR --engine cocotb --images 100 --idle 0.3 --back-pressure 0.3
+      lmht verify build/mnist-axi --data-dir DIR --engine driver --images all
+      lmht verify build/mnist-axi --data-dir DIR --engine driver --images 1000 --disturb 10 --back-pressure 0.3
       lmht verify build/digits --images 10 --waves digits.fst
     """
     from lmht.gen.build import Build
     from lmht.sim.runner import BenchFailure
     from lmht.sim.verify import verify as verify_build
 
+    if waves is not None and engine is EngineName.driver:
+        raise Failure("waves must be recorded with the engine harness or cocotb, not driver")
     opened = Build.open(build)
     dataset = load_build_data(opened, data_dir)
     count = parse_image_count(images or _DEFAULT_IMAGES[engine], len(dataset.test_images), dataset.name)
@@ -82,6 +98,7 @@ def verify(
                 idle=idle,
                 back_pressure=back_pressure,
                 seed=seed,
+                disturb=disturb or 0,
                 layer_images=layer_images,
                 progress=progress,
             )
@@ -116,6 +133,14 @@ def _show(report: VerifyReport) -> None:
         console.print(
             f"cycles an image: {cycles.steady_mean:,.1f} in the steady state ({cycles.steady_min:,.0f} to "
             f"{cycles.steady_max:,.0f}); {cycles.latency_mean:,.1f} from first pixel to class"
+        )
+    if report.speed is not None:
+        speed = report.speed
+        console.print(
+            f"{report.engine}: {speed.images_per_second:,.0f} images/s of processor time; bare harness: "
+            f"{speed.harness_images_per_second:,.0f} images/s on {speed.harness_images:,} of them; "
+            f"ratio {speed.ratio:.0%}",
+            soft_wrap=True,
         )
     if report.ok:
         console.print(report.message, soft_wrap=True)

@@ -17,9 +17,11 @@ def core_file(
     verilog: Sequence[str],
     images: Sequence[str],
     header: str,
+    driver: Sequence[str],
     top: str,
 ) -> str:
-    """Text of the core file; file names are relative to the build, the design's own Verilog first; `top`: module."""
+    """Text of the core file; file names are relative to the build, the design's own Verilog first; `top`: module;
+    `driver`: the C driver's files, empty for a design without a bus."""
     return render(
         "design.core.jinja",
         name=name,
@@ -27,6 +29,7 @@ def core_file(
         lmht_version=lmht_version,
         verilog=verilog,
         images=images,
-        header=header,
+        headers=[header, *(name for name in driver if name.endswith(".h"))],
+        c_files=[name for name in driver if not name.endswith(".h")],
         top=top,
     )

@@ -15,6 +15,7 @@ __all__ = [
     "MANIFEST_FORMAT",
     "Manifest",
     "MemoryRecord",
+    "PortRecord",
     "RegisterRecord",
     "SourceRecord",
 ]
@@ -58,6 +59,14 @@ class RegisterRecord(_Record):
     fields: dict[str, FieldRecord]
 
 
+class PortRecord(_Record):
+    """A port of the module that a system instantiates; `direction` as seen from it."""
+
+    name: str
+    direction: str = Field(pattern="^(input|output)$")
+    width: int = Field(ge=1)
+
+
 class SourceRecord(_Record):
     """The network that was compiled.
 
@@ -79,6 +88,10 @@ class Manifest(_Record):
 
     Attributes
     ----------
+    top : str
+        Module that a system instantiates: the design behind its bus, or the design itself.
+    ports : tuple of PortRecord
+        Its ports.
     files : dict of str to str
         SHA-256 of every other file, by path relative to the build.
     """
@@ -94,6 +107,8 @@ class Manifest(_Record):
     memories: tuple[MemoryRecord, ...]
     registers: tuple[RegisterRecord, ...]
     source: SourceRecord
+    top: str
+    ports: tuple[PortRecord, ...]
     files: dict[str, str]
 
     @field_validator("files")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lmht.gen.core_file import core_file
+from lmht.gen.driver_files import driver_sources
 from lmht.gen.files import wrapper_name
 from lmht.gen.header import HEADER_FILE, c_header
 from lmht.gen.images import IMAGE_FILE, encode_image, format_hex
@@ -17,6 +18,7 @@ from lmht.gen.integer import IntegerNetwork
 from lmht.gen.integer_files import save_integer_network
 from lmht.gen.manifest import MemoryRecord, RegisterRecord
 from lmht.gen.memory_contents import pack_memories, tile_memories
+from lmht.gen.top_ports import instance_template, template_name, top_ports
 from lmht.rtl.accelerator import Accelerator
 from lmht.rtl.bus_accelerator import BusAccelerator
 from lmht.rtl.parameters import DesignParameters
@@ -34,8 +36,8 @@ def write_design(
 ) -> dict[str, Any]:
     """Write all files but the manifest; returns what the manifest says about them.
 
-    With a `bus` out of :data:`~lmht.rtl.bus_accelerator.BUSES` one of them is the design behind that bus,
-    :func:`~lmht.gen.files.wrapper_name`.
+    With a `bus` out of :data:`~lmht.rtl.bus_accelerator.BUSES` some of them are the design behind that bus,
+    :func:`~lmht.gen.files.wrapper_name`, and the C driver.
     """
     registers = RegisterMap.for_design(design)
     contents = pack_memories(design, network)
@@ -43,25 +45,32 @@ def write_design(
     memory_files = {memory.name: f"images/{memory.name}.hex" for memory in tile_memories(design)}
     verilog = [f"{design.name}.v", memory_source().name]
     wrappers: dict[str, bytes] = {}
-    top = design.name
-    if bus != PLAIN:
-        top = wrapper_name(design.name, bus)
-        text = emit_verilog(BusAccelerator(parameters=design, bus=bus), top)
-        wrappers[f"{top}.v"] = text.encode()
+    driver: dict[str, bytes] = {}
+    if bus == PLAIN:
+        top, ports = design.name, top_ports(Accelerator.ports(design))
+    else:
+        wrapper = BusAccelerator(parameters=design, bus=bus)
+        top, ports = wrapper_name(design.name, bus), top_ports(wrapper.signature)
+        wrappers[f"{top}.v"] = emit_verilog(wrapper, top).encode()
+        driver = driver_sources()
+    lmht_version = version("lmht")
     written: dict[str, bytes] = {
         **wrappers,
+        **driver,
         verilog[0]: emit_verilog(Accelerator(parameters=design), design.name).encode(),
         verilog[1]: memory_source().read_bytes(),
         IMAGE_FILE: image,
         HEADER_FILE: c_header(registers, image_bytes=len(image), image_sections=len(memory_files)).encode(),
+        template_name(top): instance_template(top, ports, lmht_version=lmht_version).encode(),
         f"{design.name}.core": core_file(
             name=design.name,
             architecture=network.architecture,
-            lmht_version=version("lmht"),
+            lmht_version=lmht_version,
             verilog=[*verilog, *wrappers],
             top=top,
             images=[IMAGE_FILE, *memory_files.values()],
             header=HEADER_FILE,
+            driver=list(driver),
         ).encode(),
     }
     for memory in tile_memories(design):
@@ -85,6 +94,8 @@ def write_design(
         "registers": tuple(
             RegisterRecord.model_validate(asdict(register)) for register in registers.registers
         ),
+        "top": top,
+        "ports": ports,
         "files": _hash_files(folder),
     }
 

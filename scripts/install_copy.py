@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCES = ("pyproject.toml", "README.md", "LICENSE", "model", "gen", "rtl", "sim")
+SOURCES = ("pyproject.toml", "README.md", "LICENSE", "firmware", "model", "gen", "rtl", "sim")
 
 
 def build_wheel(folder: Path) -> Path:

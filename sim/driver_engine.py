@@ -1,95 +1,108 @@
-"""The C driver in the loop: its source, compiled for this machine, runs the Verilated design through its AXI ports."""
+"""Third engine: the C driver in the loop.
+
+Its source, compiled for this machine, runs the Verilated design through its AXI ports. Results, counters and words at
+the taps come back in the files of the other engines.
+"""
 
 from __future__ import annotations
 
-import json
-import shutil
-import subprocess
-import sys
 import tempfile
-from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lmht.gen.build import Build
+from lmht.gen.driver_files import DRIVER_FILES
 from lmht.gen.files import wrapper_name
 from lmht.gen.header import HEADER_FILE
-from lmht.sim.cache import build_key, cached_build
-from lmht.sim.runner import LINT_WAIVERS
-from lmht.sim.simulation import frame_bytes, stall_cycles
-from lmht.sim.toolchain import ToolchainError, toolchain_environment, verilator_version
+from lmht.rtl.bus_accelerator import BUSES
+from lmht.sim.harness_source import design_sources, fixed_sources, readable_nets
+from lmht.sim.program import build_program, run_program
+from lmht.sim.simulation import (
+    EVENTS_FILE,
+    RESULTS_FILE,
+    STATUS_FILE,
+    Progress,
+    SimulationRun,
+    check_pauses,
+    frame_bytes,
+    image_span,
+    read_run,
+    stall_cycles,
+)
+from lmht.sim.taps import design_taps, locate_nets
 
-__all__ = ["DriverEngine", "DriverError", "DriverRun"]
+__all__ = ["DRIVER_FLAGS", "DriverEngine"]
 
 DRIVER_FLAGS = ("-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror", "-O2")
-_FLAGS = ("-O3", "--x-assign", "fast", "--x-initial", "fast", "--no-assert", "--no-timing")
-_HOST = "driver_host.cpp"
+"""What the driver is compiled with."""
 
-
-class DriverError(RuntimeError):
-    """A call of the driver failed; one line that names it."""
-
-
-@dataclass(frozen=True, eq=False)
-class DriverRun:
-    """What came back through the driver.
-
-    Attributes
-    ----------
-    logits : ndarray, (images, classes)
-    classes, flagged : ndarray, (images,)
-    frames : int
-        Frames that the hardware counted.
-    errors : bool
-        Some stage has seen an error.
-    cycles : int
-    seconds : float
-    """
-
-    logits: NDArray[np.int64]
-    classes: NDArray[np.int64]
-    flagged: NDArray[np.bool_]
-    frames: int
-    errors: bool
-    cycles: int
-    seconds: float
+_BUS = "axi"
+_CORE = "core"  # instance of the design in the module that puts the ports around it
 
 
 class DriverEngine:
-    """A build with AXI ports (``bus="axi"``), its driver, and a bus model in between.
+    """A build with AXI ports, the driver in it, and a model of AXI4-Lite master and DMA channels in between.
 
     Parameters
     ----------
     build : Build
-    firmware : Path
-        Folder of the driver's source.
+        Compiled with ``bus="axi"``; its own copy of the driver is the one that runs.
+    optimize : bool
+        False builds in less time and simulates several times slower.
 
     Raises
     ------
     ValueError
         If the build has no AXI ports.
-    ToolchainError
-        If a tool is missing or something does not build.
     """
 
-    def __init__(self, build: Build, firmware: Path):
+    def __init__(self, build: Build, *, optimize: bool = True):
         self.build = build
-        self.top = wrapper_name(build.manifest.name, "axi")
-        wrapper = build.folder / f"{self.top}.v"
-        if wrapper.name not in build.manifest.files:
-            raise ValueError(f"{build.folder} has no AXI ports: compile it with the bus axi")
-        self._verilog = [wrapper, *build.verilog_files]
-        self._sources = {
-            "lmht.c": (firmware / "lmht.c").read_bytes(),
-            "lmht.h": (firmware / "lmht.h").read_bytes(),
-            HEADER_FILE: (build.folder / HEADER_FILE).read_bytes(),
-            _HOST: (files("lmht.sim.templates") / _HOST).read_bytes(),
-            "driver_model.h": f'#pragma once\n#include "V{self.top}.h"\nusing Model = V{self.top};\n'.encode(),
+        self.optimize = optimize
+        self.top = wrapper_name(build.manifest.name, _BUS)
+        self._wrapper = build.folder / f"{self.top}.v"
+        if self._wrapper.name not in build.manifest.files:
+            others = [
+                bus for bus in BUSES if f"{wrapper_name(build.manifest.name, bus)}.v" in build.manifest.files
+            ]
+            lacks = (
+                f"its registers are on {others[0].capitalize()}, not on AXI"
+                if others
+                else "it has no AXI ports"
+            )
+            raise ValueError(f"{build.folder}: {lacks}: for the engine driver, compile it with --bus {_BUS}")
+        missing = [name for name in DRIVER_FILES if name not in build.manifest.files]
+        if missing:
+            raise ValueError(f"{build.folder} has no {missing[0]}: compile it again")
+
+    def prepare(self) -> Path:
+        """The program, from the cache if the same was built before.
+
+        Raises
+        ------
+        ToolchainError
+            If a tool is missing or something does not build.
+        """
+        build = self.build
+        text = "\n".join(path.read_text(encoding="utf-8") for path in build.verilog_files)
+        taps = locate_nets(design_taps(build.parameters), build.parameters.name, text)
+        sources = {
+            **{name: (build.folder / name).read_bytes() for name in (*DRIVER_FILES, HEADER_FILE)},
+            **design_sources(build.parameters, taps, top=self.top, instances=[_CORE]),
+            **fixed_sources("driver_host.cpp", "driver_system.h"),
         }
-        self.program = self._program()
+        return build_program(
+            "driver",
+            self.top,
+            sources,
+            [self._wrapper, *build.verilog_files],
+            readable_nets(build.parameters, taps),
+            main="driver_host.cpp",
+            c_sources={"lmht.c": DRIVER_FLAGS},
+            optimize=self.optimize,
+        )
 
     def run(
         self,
@@ -97,77 +110,61 @@ class DriverEngine:
         *,
         idle: float = 0.0,
         back_pressure: float = 0.0,
-        disturb_every: int = 0,
         seed: int = 0,
-    ) -> DriverRun:
-        """Load the memory image and send all images.
+        disturb: int = 0,
+        observe: range | None = None,
+        progress: Progress | None = None,
+    ) -> SimulationRun:
+        """Load the memory image through the driver, send all images and collect what comes back.
 
         Parameters
         ----------
-        images : ndarray of uint8, (N, C, H, W)
+        images : numpy.ndarray of uint8, shape (N, C, H, W)
+            Pixels from 0 to 255.
         idle, back_pressure : float
-            Probability of a pause of the streams, 0 to 1.
-        disturb_every : int
-            Before every so many frames, give up one in its middle by a soft reset, and send a packet that is too
-            short; 0 for never.
+            Probability, 0 to below 1, that the stream of frames, or that of results, pauses in a cycle.
         seed : int
+            Of both, at least 0.
+        disturb : int
+            Before every so many images, give up frames in their middle by a soft reset, and send a malformed packet,
+            whose result must be flagged; 0 for never. Counters and cycles of the images leave that out.
+        observe : range, optional
+            Images whose words at all taps are recorded.
+        progress : callable, optional
+            Called with the images done and the images in all.
 
         Raises
         ------
-        DriverError
-            If a call of the driver does not return LMHT_OK.
+        SimulationError
+            If a call of the driver does not return ``LMHT_OK``, or a disturbance has another effect than it should.
+        ToolchainError
+            If a tool is missing or the sources do not build.
+        TypeError, ValueError
+            If a number lies outside its range or the images do not fit the design.
         """
+        check_pauses(idle, back_pressure)
+        for name, value in (("seed", seed), ("disturb", disturb)):
+            if value < 0:
+                raise ValueError(f"{name} must be at least 0, not {value}")
         parameters = self.build.parameters
+        data = frame_bytes(images, parameters)
+        program = self.prepare()
         with tempfile.TemporaryDirectory(prefix="lmht-driver-") as name:
             folder = Path(name)
-            frame_bytes(images, parameters).tofile(folder / "frames.bin")
-            command = [str(self.program), "--image", str(self.build.image_file.absolute())]
-            command += ["--frames", str(folder / "frames.bin"), "--results", str(folder / "results.bin")]
-            command += ["--polls", str(stall_cycles(parameters)), "--idle", str(idle), "--seed", str(seed)]
-            command += ["--back-pressure", str(back_pressure), "--disturb-every", str(disturb_every)]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise DriverError((done.stderr.splitlines() or [f"status {done.returncode}"])[-1])
-            status = json.loads(done.stdout)
-            records = np.fromfile(folder / "results.bin", np.int64).reshape(len(images), -1)
-        return DriverRun(
-            logits=records[:, :-2],
-            classes=records[:, -2],
-            flagged=records[:, -1].astype(bool),
-            frames=status["frames"],
-            errors=status["errors"],
-            cycles=status["cycles"],
-            seconds=status["seconds"],
-        )
-
-    def _program(self) -> Path:
-        texts = [*self._sources.values(), *(path.read_bytes() for path in self._verilog)]
-        flags = [*_FLAGS, *(f"-Wno-{name}" for name in LINT_WAIVERS), "-MAKEFLAGS", "OPT_FAST=-O2"]
-        flags += ["-MAKEFLAGS", "OPT_GLOBAL=-O1", "-MAKEFLAGS", f"PYTHON3={sys.executable}"]
-        key = build_key(texts, [self.top, *flags, *DRIVER_FLAGS], verilator_version())
-        return cached_build("driver", key, lambda folder: self._compile(folder, flags)) / "driver"
-
-    def _compile(self, folder: Path, flags: list[str]) -> None:
-        for name, content in self._sources.items():
-            (folder / name).write_bytes(content)
-        verilog = []
-        for index, path in enumerate(self._verilog):
-            shutil.copy(path, folder / f"source{index}.v")
-            verilog.append(f"source{index}.v")
-        # The driver is C: a C compiler makes its object.
-        _call(["gcc", *DRIVER_FLAGS, "-c", "lmht.c", "-o", "lmht.o"], folder)
-        command = ["verilator", "--cc", "--exe", "--build", *flags, "--top-module", self.top]
-        command += ["--Mdir", "objects", "-o", "driver", "-CFLAGS", "-I..", *verilog, _HOST, "../lmht.o"]
-        _call(command, folder)
-        (folder / "objects" / "driver").rename(folder / "driver")
-        shutil.rmtree(folder / "objects")
-
-
-def _call(command: list[str], folder: Path) -> None:
-    done = subprocess.run(
-        command, cwd=folder, env=toolchain_environment(), capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        lines = (done.stderr + done.stdout).splitlines()
-        named = [line for line in lines if "rror" in line and "Exiting due to" not in line]
-        raise ToolchainError(f"{command[0]}: {(named or lines or ['failed'])[0]}")
+            data.tofile(folder / "frames.bin")
+            options: dict[str, object] = {
+                "image": self.build.image_file.absolute(),
+                "frames": folder / "frames.bin",
+                "count": len(data),
+                "results": folder / RESULTS_FILE,
+                "status": folder / STATUS_FILE,
+                "timeout": stall_cycles(parameters),
+                "idle": idle,
+                "back-pressure": back_pressure,
+                "seed": seed,
+                "disturb": disturb,
+            }
+            if observe is not None:
+                options |= {"observe": image_span(observe), "events": folder / EVENTS_FILE}
+            wall = run_program(program, options, images=len(data), progress=progress)
+            return read_run(folder, parameters, len(data), wall)

@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import json
 import logging
-import subprocess
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +18,7 @@ from numpy.typing import NDArray
 from lmht.gen.build import Build
 from lmht.rtl.parameters import DesignParameters
 from lmht.sim.harness_build import build_harness, waveform_format
+from lmht.sim.program import run_program
 from lmht.sim.simulation import (
     EVENTS_FILE,
     RESULTS_FILE,
@@ -30,6 +28,7 @@ from lmht.sim.simulation import (
     SimulationRun,
     check_pauses,
     frame_bytes,
+    image_span,
     read_run,
     stall_cycles,
 )
@@ -143,10 +142,10 @@ class Harness:
             folder = Path(name)
             options: dict[str, object] = {"idle": idle, "back-pressure": back_pressure, "seed": seed}
             if observe is not None:
-                options |= {"observe": _span(observe), "events": folder / EVENTS_FILE}
+                options |= {"observe": image_span(observe), "events": folder / EVENTS_FILE}
             if waves is not None:
                 waveform = (waveform or Path("waveform")).with_suffix(f".{trace}")
-                options |= {"wave-images": _span(waves), "wave": waveform}
+                options |= {"wave-images": image_span(waves), "wave": waveform}
             wall = self._execute(executable, folder, data, options, progress)
             return read_run(folder, self.parameters, len(data), wall, waveform)
 
@@ -184,29 +183,4 @@ class Harness:
             "timeout": stall_cycles(self.parameters),
             **options,
         }
-        command = [str(executable)]
-        for name, value in named.items():
-            command += [f"--{name}", str(value)]
-        start = time.perf_counter()
-        message = ""
-        with ExitStack() as stack:
-            process = stack.enter_context(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
-            stack.callback(process.kill)  # in case of an interrupt; harmless once it has ended
-            assert process.stderr is not None
-            for line in process.stderr:
-                kind, _, rest = line.strip().partition(" ")
-                if kind == "progress":
-                    if progress is not None:
-                        progress(int(rest), len(data))
-                else:
-                    message = rest if kind == "error" else line.strip()
-            status = process.wait()
-        if status:
-            raise SimulationError(message or f"the simulation died with status {status}")
-        if progress is not None:
-            progress(len(data), len(data))
-        return time.perf_counter() - start
-
-
-def _span(images: range) -> str:
-    return f"{images.start}:{images.stop}"
+        return run_program(executable, named, images=len(data), progress=progress)

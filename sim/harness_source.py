@@ -18,13 +18,12 @@ from lmht.gen.images import IMAGE_FORMAT, IMAGE_MAGIC
 from lmht.rtl.frame_encoder import frame_beat_layout
 from lmht.rtl.parameters import DesignParameters
 from lmht.rtl.readout import result_layout
-from lmht.rtl.registers import RegisterMap
+from lmht.rtl.registers import FIRST_STAGE_ADDRESS, Register, RegisterMap
 from lmht.sim.simulation import EVENT_DTYPE, image_dtype
 from lmht.sim.taps import KIND_CODES, FifoProbe, Tap, design_fifos
 
-__all__ = ["harness_sources", "readable_nets", "result_fields"]
+__all__ = ["design_sources", "fixed_sources", "harness_sources", "readable_nets", "result_fields"]
 
-_FIXED = ("harness.cpp", "harness_model.h", "harness_taps.h")
 _C_TYPES = {"u1": "uint8_t", "u4": "uint32_t", "u8": "uint64_t", "i8": "int64_t"}
 
 
@@ -77,6 +76,45 @@ def harness_sources(
     trace : {"vcd", "fst"}, optional
         Waveform format the model is built for.
     """
+    return {
+        **fixed_sources("harness.cpp", "harness_model.h"),
+        **design_sources(parameters, taps, trace=trace),
+    }
+
+
+def design_sources(
+    parameters: DesignParameters,
+    taps: Sequence[Tap],
+    *,
+    trace: str | None = None,
+    top: str | None = None,
+    instances: Sequence[str] = (),
+) -> dict[str, bytes]:
+    """What any program around a model of the design needs: ``harness_design.h``, written for it, and the fixed headers
+    that use nothing but that.
+
+    Parameters
+    ----------
+    parameters, taps, trace
+        As in :func:`harness_sources`.
+    top : str, optional
+        Top module of the model, where that is another one than the design's.
+    instances : sequence of str
+        Instances from there down to the design.
+    """
+    top = top or parameters.name
+    header = _design_header(parameters, taps, trace, top, ".".join(["TOP", top, *instances]))
+    return {**fixed_sources("harness_taps.h", "host.h"), "harness_design.h": header.encode()}
+
+
+def fixed_sources(*names: str) -> dict[str, bytes]:
+    """Files of ``sim/templates`` that are the same for all designs."""
+    return {name: _template(name).encode() for name in names}
+
+
+def _design_header(
+    parameters: DesignParameters, taps: Sequence[Tap], trace: str | None, top: str, scope: str
+) -> str:
     registers = RegisterMap.for_design(parameters)
     value = int(parameters.design_hash, 16)
     template = Environment(
@@ -86,8 +124,9 @@ def harness_sources(
         keep_trailing_newline=True,
         autoescape=False,
     ).from_string(_template("harness_design.h.jinja"))
-    header = template.render(
-        top=parameters.name,
+    return template.render(
+        top=top,
+        scope=scope,
         trace=trace,
         result=result_fields(parameters),
         beat=_positions(frame_beat_layout(parameters.frame)),
@@ -117,7 +156,9 @@ def harness_sources(
             "command_clear": registers["COMMAND"].pack(clear=1),
             "command_snapshot": registers["COMMAND"].pack(snapshot=1),
         },
-        registers=[(entry.name, entry.address) for entry in registers.registers if entry.readable],
+        registers=[
+            (entry.name, entry.address, _join(entry)) for entry in registers.registers if entry.readable
+        ],
         taps=[{"name": tap.name, "nets": tap.nets, "kind": tap.layout.fields()["kind"]} for tap in taps],
         fifos=design_fifos(parameters),
         fifo_net=FifoProbe.NET,
@@ -126,9 +167,13 @@ def harness_sources(
             _Record("EventRecord", EVENT_DTYPE),
         ],
     )
-    sources = {name: _template(name).encode() for name in _FIXED}
-    sources["harness_design.h"] = header.encode()
-    return sources
+
+
+def _join(register: Register) -> str:
+    """``sum`` for a counter, ``any`` for sticky errors, ``latest`` for what is no stage's."""
+    if register.address < FIRST_STAGE_ADDRESS:
+        return "latest"
+    return "any" if register.fields else "sum"
 
 
 def readable_nets(parameters: DesignParameters, taps: Sequence[Tap]) -> bytes:

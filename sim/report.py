@@ -12,7 +12,15 @@ from lmht.rtl.parameters import DesignParameters
 from lmht.sim.expectations import Expectations, stage_work
 from lmht.sim.simulation import SimulationRun
 
-__all__ = ["CycleSummary", "Difference", "StageRow", "VerifyReport", "stage_table", "summarize_cycles"]
+__all__ = [
+    "CycleSummary",
+    "Difference",
+    "SpeedComparison",
+    "StageRow",
+    "VerifyReport",
+    "stage_table",
+    "summarize_cycles",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,8 +29,9 @@ class Difference:
 
     Parameters
     ----------
-    kind : {"memory", "logit", "class", "flag", "missing", "surplus", "error", "counter", "spike"}
-        What was compared; ``spike`` is the place that comparing layer by layer has found.
+    kind : {"memory", "logit", "class", "flag", "missing", "surplus", "error", "counter", "spike", "ports"}
+        What was compared; ``spike`` is the place that comparing layer by layer has found, ``ports`` says that it lies
+        outside the design.
     message : str
         One line.
     stage : str or None
@@ -93,6 +102,29 @@ class StageRow:
     events_out: float
 
 
+@dataclass(frozen=True)
+class SpeedComparison:
+    """Images that one processor simulates in a second through the driver, and, of the first of them, through the bare
+    harness.
+
+    Parameters
+    ----------
+    images_per_second, harness_images_per_second : float
+        Per second of the processor's time, loading left out.
+    harness_images : int
+        Images that the harness's figure is of.
+    """
+
+    images_per_second: float
+    harness_images_per_second: float
+    harness_images: int
+
+    @property
+    def ratio(self) -> float:
+        """Speed of the driver over that of the harness."""
+        return self.images_per_second / self.harness_images_per_second
+
+
 @dataclass(frozen=True, kw_only=True)
 class VerifyReport:
     """Result of :func:`lmht.sim.verify.verify`.
@@ -115,15 +147,17 @@ class VerifyReport:
     accuracy : float or None
         Of the RTL against the labels, 0 to 1; None without labels.
     cycles : CycleSummary or None
-        None where no image came through.
+        None where no image came through, or the images were disturbed.
     stages : tuple of StageRow
-        In the order of the data path.
+        In the order of the data path; empty where the images were disturbed.
     registers : mapping
         Counters and errors after the run.
     fifo_words : mapping
         The most words that were in the FIFO in front of each input that has one (harness only).
-    idle, back_pressure, seed
+    idle, back_pressure, seed, disturb
         As given.
+    speed : SpeedComparison or None
+        With the driver only.
     golden_seconds, simulation_seconds, wall_seconds : float
         Golden model; stream's loop; everything, build included.
     """
@@ -147,6 +181,8 @@ class VerifyReport:
     idle: float = 0.0
     back_pressure: float = 0.0
     seed: int = 0
+    disturb: int = 0
+    speed: SpeedComparison | None = None
     golden_seconds: float = 0.0
     simulation_seconds: float = 0.0
     wall_seconds: float = 0.0

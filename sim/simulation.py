@@ -31,6 +31,7 @@ __all__ = [
     "check_pauses",
     "frame_bytes",
     "image_dtype",
+    "image_span",
     "read_run",
     "stall_cycles",
 ]
@@ -71,6 +72,11 @@ def image_dtype(classes: int) -> np.dtype:
     )
 
 
+def image_span(images: range) -> str:
+    """Images as the programs' options take them, ``first:end``."""
+    return f"{images.start}:{images.stop}"
+
+
 @dataclass(frozen=True)
 class TapState:
     """A stream of a design that stands still: its handshake and the frames that passed."""
@@ -107,10 +113,12 @@ class SimulationRun:
         Cycles of the stream, loading left out.
     simulation_seconds, wall_seconds : float
         Time inside the stream's loop, and of the whole program with loading and files; the build is in neither.
+    processor_seconds : float
+        Time of one processor inside the stream's loop, which says the same on a busy machine (not cocotb).
     states : mapping
-        Handshakes at the taps of a design that stalled (harness only).
+        Handshakes at the taps of a design that stalled (not cocotb).
     fifo_words : mapping
-        The most words that were in each FIFO, by :class:`~lmht.sim.taps.FifoProbe` name (harness only).
+        The most words that were in each FIFO, by :class:`~lmht.sim.taps.FifoProbe` name (not cocotb).
     events : mapping
         Words at every tap, by its name, if asked for.
     waveform : Path or None
@@ -129,6 +137,7 @@ class SimulationRun:
     cycles: int
     simulation_seconds: float
     wall_seconds: float
+    processor_seconds: float = 0.0
     states: Mapping[str, TapState] = field(default_factory=dict)
     fifo_words: Mapping[str, int] = field(default_factory=dict)
     events: Mapping[str, TapWords] = field(default_factory=dict)
@@ -171,6 +180,7 @@ def read_run(
         cycles=status["cycles"],
         simulation_seconds=status["seconds"],
         wall_seconds=wall_seconds,
+        processor_seconds=status.get("processor_seconds", 0.0),
         states={
             name: TapState(bool(valid), bool(ready), frames)
             for name, (valid, ready, frames) in status["taps"].items()

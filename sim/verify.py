@@ -13,6 +13,8 @@ from lmht.gen.build import Build
 from lmht.gen.images import read_image
 from lmht.sim.cocotb_engine import CocotbEngine
 from lmht.sim.compare import compare_registers, compare_results
+from lmht.sim.driver_checks import compare_speed, outside_fault
+from lmht.sim.driver_engine import DriverEngine
 from lmht.sim.expectations import Expectations, expect
 from lmht.sim.golden import GoldenModel
 from lmht.sim.harness import Harness
@@ -23,7 +25,7 @@ from lmht.sim.simulation import Progress, SimulationRun, frame_bytes
 
 __all__ = ["Engine", "verify"]
 
-Engine = Literal["harness", "cocotb"]
+Engine = Literal["harness", "cocotb", "driver"]
 
 _LAYER_IMAGES = 8  # images compared layer by layer where nothing else differs
 _SEARCHED_EVENTS = 2**22  # events of all links in which the cause of a wrong counter is looked for
@@ -38,6 +40,7 @@ def verify(
     idle: float = 0.0,
     back_pressure: float = 0.0,
     seed: int = 0,
+    disturb: int = 0,
     layer_images: int = _LAYER_IMAGES,
     optimize: bool = True,
     progress: Progress | None = None,
@@ -54,29 +57,36 @@ def verify(
     images : numpy.ndarray of uint8, shape (N, C, H, W)
     labels : numpy.ndarray of int64, shape (N,), optional
         For the accuracy.
-    engine : {"harness", "cocotb"}
+    engine : {"harness", "cocotb", "driver"}
+        The driver needs a build with AXI ports; its speed is compared with the harness's.
     idle, back_pressure : float
         Probabilities, 0 to below 1, that input and output pause in a cycle.
     seed : int
         Of both.
+    disturb : int
+        With the driver: reset the core in the middle of a frame and send a malformed packet before every so many
+        images (:meth:`~lmht.sim.driver_engine.DriverEngine.run`); 0 for never.
     layer_images : int
         Images compared layer by layer where nothing else differs, at least 1.
     optimize : bool
-        False builds the harness in a third of the time; it then simulates several times slower.
+        False builds the C++ programs in a third of the time; they then simulate several times slower.
     progress : callable, optional
-        Called with the images done and the images in all (harness only).
+        Called with the images done and the images in all (not by cocotb).
 
     Raises
     ------
     ImageError
         If the memory image is damaged or belongs to another design.
     SimulationError, ToolchainError
-        If the engine cannot be built or dies.
+        If the engine cannot be built or dies, or a call of the driver fails.
     TypeError, ValueError
-        If an argument is out of range or the images do not fit the design.
+        If an argument is out of range, the images do not fit the design, or the build has not the ports that the engine
+        needs.
     """
-    if engine not in ("harness", "cocotb"):
-        raise ValueError(f"engine must be harness or cocotb, not {engine!r}")
+    if engine not in ("harness", "cocotb", "driver"):
+        raise ValueError(f"engine must be harness, cocotb or driver, not {engine!r}")
+    if disturb and engine != "driver":
+        raise ValueError(f"disturb must be 0 with the engine {engine}: only the driver can be disturbed")
     if layer_images < 1:
         raise ValueError(f"layer_images must be at least 1, not {layer_images}")
     start = time.perf_counter()
@@ -84,17 +94,18 @@ def verify(
     frame_bytes(images, build.parameters)  # refuses images that do not fit
     if labels is not None and len(labels) != len(images):
         raise ValueError(f"labels must be {len(images)}, one for each image, not {len(labels)}")
+    simulator = _Simulator(
+        _make_engine(build, engine, optimize),
+        images,
+        {"idle": idle, "back_pressure": back_pressure, "seed": seed},
+        disturb,
+    )
     memory = memory_differences(
         build.parameters, build.network, read_image(build.image_file, build.parameters.design_hash)
     )
     expected = expect(build.network, build.parameters, images)
     golden_seconds = time.perf_counter() - start
 
-    simulator = _Simulator(
-        Harness.for_build(build, optimize=optimize) if engine == "harness" else CocotbEngine.for_build(build),
-        images,
-        {"idle": idle, "back_pressure": back_pressure, "seed": seed},
-    )
     run = simulator.run(progress=progress)
     differences = [
         *(Difference(kind="memory", message=str(item), stage=item.stage) for item in memory),
@@ -103,6 +114,11 @@ def verify(
     ]
     candidates = _candidates(expected, differences, min(run.images, layer_images))
     place = _find_place(build, images, simulator, candidates, memory)
+    speed = None
+    if engine == "driver":
+        harness = Harness.for_build(build, optimize=optimize)
+        place = place or outside_fault(harness, images, expected, differences)
+        speed = compare_speed(harness, images, run, **simulator.pauses)
     if place is not None:
         differences.insert(0, place)
     accuracy = None
@@ -118,14 +134,17 @@ def verify(
         differences=tuple(differences),
         message="",
         accuracy=accuracy,
-        cycles=summarize_cycles(run),
-        stages=stage_table(expected, build.parameters, run),
+        # A disturbed stream is in no steady state.
+        cycles=None if disturb else summarize_cycles(run),
+        stages=() if disturb else stage_table(expected, build.parameters, run),
         registers=run.registers,
         fifo_words=run.fifo_words,
         classes=run.classes,
         idle=idle,
         back_pressure=back_pressure,
         seed=seed,
+        disturb=disturb,
+        speed=speed,
         golden_seconds=golden_seconds,
         simulation_seconds=run.simulation_seconds,
         wall_seconds=time.perf_counter() - start,
@@ -133,28 +152,47 @@ def verify(
     return replace(report, message=_message(report))
 
 
-class _Stimulus(TypedDict):
+class _Pauses(TypedDict):
     idle: float
     back_pressure: float
     seed: int
 
 
+def _make_engine(build: Build, engine: Engine, optimize: bool) -> Harness | CocotbEngine | DriverEngine:
+    if engine == "driver":
+        return DriverEngine(build, optimize=optimize)
+    return (
+        Harness.for_build(build, optimize=optimize) if engine == "harness" else CocotbEngine.for_build(build)
+    )
+
+
 class _Simulator:
     """One engine with one stimulus, so that a run can be repeated exactly."""
 
-    def __init__(self, engine: Harness | CocotbEngine, images: NDArray[np.uint8], stimulus: _Stimulus):
+    def __init__(
+        self,
+        engine: Harness | CocotbEngine | DriverEngine,
+        images: NDArray[np.uint8],
+        pauses: _Pauses,
+        disturb: int,
+    ):
         self._engine = engine
         self._images = images
-        self._stimulus = stimulus
+        self.pauses = pauses
+        self._disturb = disturb
 
     def run(
         self, count: int | None = None, observe: range | None = None, progress: Progress | None = None
     ) -> SimulationRun:
         """Stream the first `count` images."""
         images = self._images[:count]
+        if isinstance(self._engine, CocotbEngine):
+            return self._engine.run(images, **self.pauses, observe=observe)
         if isinstance(self._engine, Harness):
-            return self._engine.run(images, **self._stimulus, observe=observe, progress=progress)
-        return self._engine.run(images, **self._stimulus, observe=observe)
+            return self._engine.run(images, **self.pauses, observe=observe, progress=progress)
+        return self._engine.run(
+            images, **self.pauses, disturb=self._disturb, observe=observe, progress=progress
+        )
 
 
 def _candidates(expected: Expectations, differences: list[Difference], layer_images: int) -> range:
@@ -222,6 +260,8 @@ def _message(report: VerifyReport) -> str:
         if report.idle or report.back_pressure
         else ""
     )
+    if report.disturb:
+        stress += f", a soft reset and a malformed packet before every {report.disturb}th of them"
     through = f"{report.images} images through {report.engine}{stress}"
     if report.ok:
         return (

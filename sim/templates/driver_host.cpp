@@ -1,179 +1,47 @@
-// The C driver on the Verilated design: its port is a model of an AXI4-Lite master and two AXI4-Stream DMA channels.
+// Streams a file of frames through the C driver and the AXI ports of the Verilated design and records every result.
 //
-// Loads the image, sends every frame and writes a record for each: its logits, class and flag, as int64.
-#include <cstdint>
-#include <cstdio>
-#include <cstdlib>
+//   driver --image image.bin --frames frames.bin --count N --results results.bin --status status.json [options]
+//
+// The hardware is touched through the driver's calls alone, but for what --disturb breaks on purpose.
 #include <chrono>
-#include <deque>
+#include <cstring>
 #include <map>
-#include <string>
-#include <vector>
+#include <memory>
 
-#include "driver_model.h"
+#include "driver_system.h"
 #include "lmht.h"
-#include "verilated.h"
 
 namespace {
 
-constexpr uint32_t idle_cycles = 32;  // that pass while the driver finds nothing to receive
-constexpr uint32_t frames_in_flight = 4;
-constexpr int beat_bytes = LMHT_BYTES_PER_BEAT;
+constexpr uint64_t frames_in_flight = 4;
+constexpr uint64_t settling_cycles = 64;  // in which registered pulses reach the counters
 
-struct Beat {
-    uint64_t data;
-    uint32_t keep;
-    bool last;
-};
+using Clock = std::chrono::steady_clock;
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-[[noreturn]] void fail(const std::string& message) {
-    std::fprintf(stderr, "error %s\n", message.c_str());
-    std::exit(2);
+const char* name_of(lmht_status_t status) {
+    switch (status) {
+        case LMHT_OK: return "LMHT_OK";
+        case LMHT_ERR_ARGUMENT: return "LMHT_ERR_ARGUMENT";
+        case LMHT_ERR_BUS: return "LMHT_ERR_BUS";
+        case LMHT_ERR_NO_CORE: return "LMHT_ERR_NO_CORE";
+        case LMHT_ERR_VERSION: return "LMHT_ERR_VERSION";
+        case LMHT_ERR_DESIGN: return "LMHT_ERR_DESIGN";
+        case LMHT_ERR_IMAGE_LENGTH: return "LMHT_ERR_IMAGE_LENGTH";
+        case LMHT_ERR_IMAGE_FORMAT: return "LMHT_ERR_IMAGE_FORMAT";
+        case LMHT_ERR_IMAGE_CORRUPTED: return "LMHT_ERR_IMAGE_CORRUPTED";
+        case LMHT_ERR_IMAGE_LAYOUT: return "LMHT_ERR_IMAGE_LAYOUT";
+        case LMHT_ERR_LOAD_FAILED: return "LMHT_ERR_LOAD_FAILED";
+        case LMHT_ERR_FRAME_LENGTH: return "LMHT_ERR_FRAME_LENGTH";
+        case LMHT_ERR_TIMEOUT: return "LMHT_ERR_TIMEOUT";
+        case LMHT_ERR_INCOMPLETE: return "LMHT_ERR_INCOMPLETE";
+    }
+    return "a status that the driver does not have";
 }
 
-void require(lmht_status_t status, const char* what) {
-    if (status != LMHT_OK) fail(std::string(what) + " returned " + std::to_string(status));
+void require(lmht_status_t status, const char* call) {
+    if (status != LMHT_OK) fail(std::string(call) + " returned " + name_of(status));
 }
-
-// Pauses at random: an offer, or readiness, in a cycle.
-class Pauses {
-  public:
-    Pauses(uint64_t seed, double probability) : state(seed * 2 + 1), threshold(probability * 4294967296.0) {}
-    bool go() {
-        if (!threshold) return true;
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        return (state >> 32) >= threshold;
-    }
-
-  private:
-    uint64_t state;
-    uint64_t threshold;
-};
-
-class System {
-  public:
-    System(uint64_t seed, double idle, double back_pressure) : source(seed, idle), sink(seed + 1, back_pressure) {
-        top.clk = 0;
-        top.rst = 1;
-        top.s_axi_awvalid = top.s_axi_wvalid = top.s_axi_arvalid = 0;
-        top.s_axi_bready = top.s_axi_rready = 1;
-        top.s_axi_awprot = top.s_axi_arprot = 0;
-        top.s_axi_wstrb = 0xf;
-        top.s_axis_tvalid = 0;
-        top.m_axis_tready = 0;
-        for (int i = 0; i < 4; ++i) edge();
-        top.rst = 0;
-    }
-    ~System() { top.final(); }
-    System(const System&) = delete;
-
-    // One cycle: the streams move by themselves, the registers' channels as `access` has set them.
-    void cycle() {
-        top.clk = 0;
-        top.eval();
-        if (top.m_axis_tvalid && top.m_axis_tready) {
-            words.push_back(static_cast<uint32_t>(top.m_axis_tdata));
-            if (top.m_axis_tkeep >> 4) words.push_back(static_cast<uint32_t>(uint64_t{top.m_axis_tdata} >> 32));
-        }
-        const bool beat_taken = top.s_axis_tvalid && top.s_axis_tready;
-        const bool address_taken = top.s_axi_awvalid && top.s_axi_awready;
-        const bool data_taken = top.s_axi_wvalid && top.s_axi_wready;
-        const bool read_taken = top.s_axi_arvalid && top.s_axi_arready;
-        if (top.s_axi_bvalid) {
-            answered = true;
-            response = top.s_axi_bresp;
-        }
-        if (top.s_axi_rvalid) {
-            answered = true;
-            response = top.s_axi_rresp;
-            read_data = top.s_axi_rdata;
-        }
-        edge_only();
-        if (address_taken) top.s_axi_awvalid = 0;
-        if (data_taken) top.s_axi_wvalid = 0;
-        if (read_taken) top.s_axi_arvalid = 0;
-        if (beat_taken) {
-            beats.pop_front();
-            top.s_axis_tvalid = 0;
-        }
-        if (!top.s_axis_tvalid && !beats.empty() && source.go()) {
-            top.s_axis_tvalid = 1;
-            top.s_axis_tdata = beats.front().data;
-            top.s_axis_tkeep = beats.front().keep;
-            top.s_axis_tlast = beats.front().last;
-        }
-        top.m_axis_tready = sink.go();
-        ++cycles;
-    }
-
-    int access(uint32_t address, bool write, uint32_t* value) {
-        answered = false;
-        if (write) {
-            top.s_axi_awaddr = 4 * address;
-            top.s_axi_wdata = *value;
-            top.s_axi_awvalid = top.s_axi_wvalid = 1;
-        } else {
-            top.s_axi_araddr = 4 * address;
-            top.s_axi_arvalid = 1;
-        }
-        for (int waited = 0; !answered; ++waited) {
-            if (waited == 1000) fail("no answer at register " + std::to_string(address));
-            cycle();
-        }
-        if (!write) *value = read_data;
-        return response == 0 ? 0 : -1;
-    }
-
-    void send(const uint8_t* bytes, uint32_t length, bool whole) {
-        for (uint32_t at = 0; at < length; at += beat_bytes) {
-            Beat beat = {0, 0, whole && at + beat_bytes >= length};
-            for (uint32_t lane = 0; lane < beat_bytes && at + lane < length; ++lane) {
-                beat.data |= uint64_t{bytes[at + lane]} << (8 * lane);
-                beat.keep |= 1u << lane;
-            }
-            beats.push_back(beat);
-        }
-    }
-
-    uint32_t receive(uint32_t* to, uint32_t length) {
-        uint32_t taken = 0;
-        for (uint32_t i = 0; words.empty() && i < idle_cycles; ++i) cycle();
-        for (; taken < length && !words.empty(); ++taken) {
-            to[taken] = words.front();
-            words.pop_front();
-        }
-        return taken;
-    }
-
-    // The DMA of the frames is reset: what it has not sent is forgotten.
-    void abandon() {
-        beats.clear();
-        top.s_axis_tvalid = 0;
-    }
-
-    std::deque<Beat> beats;
-    uint64_t cycles = 0;
-
-  private:
-    void edge_only() {
-        top.clk = 1;
-        top.eval();
-    }
-    void edge() {
-        top.clk = 0;
-        top.eval();
-        edge_only();
-    }
-    VerilatedContext context;
-    Model top{&context};
-    Pauses source, sink;
-    std::deque<uint32_t> words;
-    bool answered = false;
-    uint32_t response = 0;
-    uint32_t read_data = 0;
-};
 
 int port_read(void* context, uint32_t address, uint32_t* value) {
     return static_cast<System*>(context)->access(address, false, value);
@@ -184,7 +52,7 @@ int port_write(void* context, uint32_t address, uint32_t value) {
 }
 
 int port_send(void* context, const uint8_t* bytes, uint32_t length) {
-    static_cast<System*>(context)->send(bytes, length, true);
+    static_cast<System*>(context)->send(bytes, length);
     return 0;
 }
 
@@ -193,90 +61,182 @@ int port_receive(void* context, uint32_t* words, uint32_t length, uint32_t* rece
     return 0;
 }
 
-std::vector<uint8_t> read_file(const std::string& path) {
-    std::FILE* file = std::fopen(path.c_str(), "rb");
-    if (!file) fail("cannot read " + path);
-    std::vector<uint8_t> content;
-    uint8_t buffer[65536];
-    for (size_t count; (count = std::fread(buffer, 1, sizeof buffer, file)) > 0;)
-        content.insert(content.end(), buffer, buffer + count);
-    std::fclose(file);
-    return content;
-}
+class Session {  // a loaded core, its driver, and the frames
+  public:
+    Session(System& system, const std::vector<uint8_t>& image, const std::vector<uint8_t>& frames)
+        : system(system), frames(frames), port{&system, port_read, port_write, port_send, port_receive} {
+        require(lmht_load_image(&port, image.data(), static_cast<uint32_t>(image.size())), "lmht_load_image");
+        require(lmht_enable(&port, true), "lmht_enable");
+    }
 
-void fetch(const lmht_port_t& port, uint32_t polls, lmht_frame_result_t& result) {
-    bool complete = false;
-    require(lmht_begin_result(&result), "lmht_begin_result");
-    for (uint32_t poll = 0; poll < polls && !complete; ++poll)
-        require(lmht_fetch_result(&port, &result, &complete), "lmht_fetch_result");
-    if (!complete) fail("a result did not come");
-}
+    // All frames; their results into `records`. Before every `disturb`th frame, if that is not 0, disturb().
+    void stream(uint64_t count, uint64_t disturb_every, File& records) {
+        const auto start = Clock::now();
+        auto reported = start;
+        const double begun_seconds = processor_seconds();
+        const uint64_t origin = system.cycles;
+        uint64_t sent = 0, end = count;
+        while (outcome.received < count) {
+            const uint64_t frame = outcome.received;
+            if (disturb_every && frame % disturb_every == 0) {
+                // Nothing is in flight now, so that what is counted from here on is the disturbance alone.
+                count_up();
+                disturb(frame / disturb_every, at(frame));
+                end = std::min(count, frame + disturb_every);
+            }
+            for (; sent < end && sent < frame + frames_in_flight; ++sent)
+                require(lmht_send_frame(&port, at(sent), LMHT_FRAME_BYTES), "lmht_send_frame");
+            lmht_frame_result_t result;
+            if (!fetch(result)) {
+                outcome.stalled = true;
+                break;
+            }
+            write(result, origin, records);
+            ++outcome.received;
+            if ((outcome.received & 15) == 0 && seconds_since(reported) > 0.1) {
+                std::fprintf(stderr, "progress %llu\n", static_cast<unsigned long long>(outcome.received));
+                reported = Clock::now();
+            }
+        }
+        outcome.seconds = seconds_since(start);
+        outcome.processor_seconds = processor_seconds() - begun_seconds;
+        outcome.cycles = system.cycles - origin;
+        if (outcome.stalled) system.taps.look();
+        count_up();
+        outcome.surplus = system.words_left();
+    }
 
-// A frame in the middle of which everything is given up, and a packet that is too short.
-void disturb(System& system, const lmht_port_t& port, const uint8_t* frame, uint32_t round, uint32_t polls) {
-    lmht_frame_result_t result;
-    const uint32_t part = round % (LMHT_FRAME_BYTES - 1) + 1;
-    system.send(frame, part, false);
-    for (uint32_t i = 0; i < 7 * round % 200; ++i) system.cycle();
-    system.abandon();
-    require(lmht_soft_reset(&port, true), "lmht_soft_reset");
+    Outcome outcome;
+    std::map<std::string, uint32_t> registers;  // counters, errors: disturbances left out
 
-    system.send(frame, part, true);
-    fetch(port, polls, result);
-    uint32_t winner = 0;
-    bool flagged = false;
-    require(lmht_get_class(&result, &winner, &flagged), "lmht_get_class");
-    if (!flagged) fail("a packet of " + std::to_string(part) + " bytes was not flagged");
-}
+  private:
+    const uint8_t* at(uint64_t frame) const { return frames.data() + frame * LMHT_FRAME_BYTES; }
+
+    // False if nothing has moved for too long.
+    bool fetch(lmht_frame_result_t& result) {
+        bool complete = false;
+        require(lmht_begin_result(&result), "lmht_begin_result");
+        while (!complete && !system.stalled())
+            require(lmht_fetch_result(&port, &result, &complete), "lmht_fetch_result");
+        return complete;
+    }
+
+    void write(const lmht_frame_result_t& result, uint64_t origin, File& records) {
+        ImageRecord record;
+        std::memset(&record, 0, sizeof record);
+        bool flagged = false;
+        for (uint32_t neuron = 0; neuron < LMHT_CLASSES; ++neuron)
+            require(lmht_get_logit(&result, neuron, &record.logits[neuron]), "lmht_get_logit");
+        require(lmht_get_class(&result, &record.winner, &flagged), "lmht_get_class");
+        record.words = LMHT_CLASSES;
+        record.error = flagged;
+        record.first_beat = system.first_beats.front() - origin;
+        record.result = system.results.front() - origin;
+        system.first_beats.pop_front();
+        system.results.pop_front();
+        records.write(&record, sizeof record);
+    }
+
+    // Adds what the core has counted since the last clear.
+    void count_up() {
+        system.wait(settling_cycles);
+        require(lmht_snapshot(&port, false), "lmht_snapshot");
+        for (const auto& entry : design::registers) {
+            uint32_t value = 0;
+            require(lmht_read_register(&port, entry.address, &value), "lmht_read_register");
+            uint32_t& total = registers[entry.name];
+            switch (entry.join) {
+                case design::Join::latest: total = value; break;
+                case design::Join::any: total |= value; break;
+                case design::Join::sum: total += value; break;
+            }
+        }
+    }
+
+    // Frames given up in the middle by a soft reset, then a malformed packet. Nothing of it may be left afterwards.
+    void disturb(uint64_t round, const uint8_t* frame) {
+        system.muted = true;
+        if (round % 2 && design::beats > 1) {
+            swallow(round, frame);
+        } else {
+            forget(round, frame);
+        }
+        malform(static_cast<uint32_t>(round / 2), frame);
+        system.wait(settling_cycles);
+        if (system.words_left()) fail("words of a result are left after a disturbance");
+        require(lmht_snapshot(&port, true), "lmht_snapshot");
+        system.muted = false;
+    }
+
+    // The core is reset in the middle of a frame whose rest comes nevertheless.
+    void swallow(uint64_t round, const uint8_t* frame) {
+        system.send(frame, LMHT_FRAME_BYTES);
+        const uint64_t middle = 1 + round % (design::beats - 1);
+        while (system.begun() < middle && !system.stalled()) system.cycle();
+        require(lmht_soft_reset(&port, false), "lmht_soft_reset");
+        while (system.sending() && !system.stalled()) system.cycle();
+        if (system.sending()) fail("the rest of a frame was not swallowed after a soft reset");
+    }
+
+    // Core and DMA are reset while frames are in flight, the last one of which has come in part.
+    void forget(uint64_t round, const uint8_t* frame) {
+        for (uint64_t whole = 0; whole < round % 3; ++whole) system.send(frame, LMHT_FRAME_BYTES);
+        system.send(frame, static_cast<uint32_t>(1 + 7 * round % LMHT_FRAME_BYTES), false);
+        system.wait(1 + 17 * round % (4 * uint64_t{design::beats}));
+        system.abandon();
+        require(lmht_soft_reset(&port, true), "lmht_soft_reset");
+    }
+
+    // A packet too short, too long, or without one of its bytes gives a flagged result and a sticky error.
+    void malform(uint32_t round, const uint8_t* frame) {
+        const uint32_t kind = LMHT_FRAME_BYTES > 1 ? round % 3 : 1;
+        std::vector<uint8_t> bytes(frame, frame + LMHT_FRAME_BYTES);
+        if (kind == 0) bytes.resize(1 + round % (LMHT_FRAME_BYTES - 1));
+        // What lies behind the frame in its last beat is not looked at.
+        if (kind == 1) bytes.resize(LMHT_BEATS_PER_FRAME * LMHT_BYTES_PER_BEAT + 1 + round % 16, 1);
+        const char* const what[] = {"too short", "too long", "without one of its bytes"};
+        const std::string packet = std::string("a packet ") + what[kind];
+        system.send(bytes.data(), static_cast<uint32_t>(bytes.size()), true,
+                    kind == 2 ? round % LMHT_FRAME_BYTES : System::no_byte);
+        lmht_frame_result_t result;
+        if (!fetch(result)) fail(packet + " gave no result");
+        uint32_t winner = 0;
+        bool flagged = false;
+        require(lmht_get_class(&result, &winner, &flagged), "lmht_get_class");
+        if (!flagged) fail("the result of " + packet + " is not flagged");
+        lmht_errors_t errors;
+        require(lmht_read_errors(&port, &errors), "lmht_read_errors");
+        if (!errors.any || !errors.has_first) fail(packet + " left no error in the registers");
+    }
+
+    System& system;
+    const std::vector<uint8_t>& frames;
+    const lmht_port_t port;
+};
 
 }  // namespace
 
 int main(int argc, char** argv) {
-    std::map<std::string, std::string> options;
-    for (int i = 1; i + 1 < argc; i += 2) options[argv[i]] = argv[i + 1];
-    const auto number = [&](const char* name) { return std::stod(options.count(name) ? options[name] : "0"); };
-    const std::vector<uint8_t> image = read_file(options["--image"]), frames = read_file(options["--frames"]);
-    const auto polls = static_cast<uint32_t>(number("--polls"));
-    const auto every = static_cast<uint32_t>(number("--disturb-every"));
-    const auto count = static_cast<uint32_t>(frames.size() / LMHT_FRAME_BYTES);
-    System system(static_cast<uint64_t>(number("--seed")), number("--idle"), number("--back-pressure"));
-    const lmht_port_t port = {&system, port_read, port_write, port_send, port_receive};
+    const Options options(argc, argv);
+    const std::vector<uint8_t> image = read_file(options.text("--image", ""));
+    const std::vector<uint8_t> frames = read_file(options.text("--frames", ""));
+    const uint64_t count = options.number("--count", "0");
+    if (frames.size() != count * LMHT_FRAME_BYTES)
+        fail("the frames file must have " + std::to_string(count * LMHT_FRAME_BYTES) + " bytes, not " +
+             std::to_string(frames.size()));
+    System system(options.number("--seed", "0"), probability(options.text("--idle", "0")),
+                  probability(options.text("--back-pressure", "0")), options.number("--timeout", "1000000"));
+    Session session(system, image, frames);
 
-    require(lmht_load_image(&port, image.data(), static_cast<uint32_t>(image.size())), "lmht_load_image");
-    require(lmht_enable(&port, true), "lmht_enable");
-    std::FILE* results = std::fopen(options["--results"].c_str(), "wb");
-    if (!results) fail("cannot write " + options["--results"]);
-
-    const auto start = std::chrono::steady_clock::now();
-    const uint64_t begin = system.cycles;
-    lmht_frame_result_t result;
-    uint32_t sent = 0;
-    for (uint32_t frame = 0; frame < count; ++frame) {
-        if (every && frame % every == 0) disturb(system, port, &frames[size_t{frame} * LMHT_FRAME_BYTES], frame + 1, polls);
-        const uint32_t ahead = every ? 1 : frames_in_flight;
-        for (; sent < count && sent < frame + ahead; ++sent)
-            require(lmht_send_frame(&port, &frames[size_t{sent} * LMHT_FRAME_BYTES], LMHT_FRAME_BYTES), "lmht_send_frame");
-        fetch(port, polls, result);
-        int64_t record[LMHT_CLASSES + 2];
-        uint32_t winner = 0;
-        bool flagged = false;
-        for (uint32_t i = 0; i < LMHT_CLASSES; ++i)
-            require(lmht_get_logit(&result, i, &record[i]), "lmht_get_logit");
-        require(lmht_get_class(&result, &winner, &flagged), "lmht_get_class");
-        record[LMHT_CLASSES] = winner;
-        record[LMHT_CLASSES + 1] = flagged;
-        std::fwrite(record, sizeof record, 1, results);
+    std::unique_ptr<File> events;
+    if (options.has("--events")) {
+        events = std::make_unique<File>(options.text("--events", ""), "wb");
+        system.events = events->handle;
+        system.observed = range(options.text("--observe", "0:0"));
     }
-    std::fclose(results);
-    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-
-    uint32_t counted = 0;
-    require(lmht_snapshot(&port, false), "lmht_snapshot");
-    require(lmht_read_register(&port, LMHT_REG_READOUT_FRAMES, &counted), "lmht_read_register");
-    lmht_errors_t errors;
-    require(lmht_read_errors(&port, &errors), "lmht_read_errors");
-    std::printf("{\"cycles\": %llu, \"seconds\": %.6f, \"frames\": %u, \"errors\": %s, \"first_stage\": %u}\n",
-                static_cast<unsigned long long>(system.cycles - begin), seconds.count(), counted,
-                errors.any ? "true" : "false", errors.first_stage);
+    File results(options.text("--results", ""), "wb");
+    session.stream(count, options.number("--disturb", "0"), results);
+    write_status(options.text("--status", ""), session.outcome, system.taps.json(), system.fifos.json(),
+                 session.registers);
     return 0;
 }

@@ -4,7 +4,6 @@
 //
 // The inputs of a cycle are set after a rising edge, the outputs are read before the next one: both sides see exactly
 // the values the registers see.
-#include <algorithm>
 #include <chrono>
 #include <cstring>
 #include <map>
@@ -18,48 +17,8 @@ namespace {
 using Clock = std::chrono::steady_clock;
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-struct File {  // closes itself; writes are buffered by the C library
-    File(const std::string& path, const char* mode) : handle(std::fopen(path.c_str(), mode)), path(path) {
-        if (!handle) fail(path + ": cannot be opened");
-    }
-    ~File() { std::fclose(handle); }
-    File(const File&) = delete;
-    void write(const void* data, size_t size) {
-        if (std::fwrite(data, size, 1, handle) != 1) fail(path + ": cannot be written");
-    }
-    std::FILE* handle;
-    std::string path;
-};
-
-std::vector<uint8_t> read_file(const std::string& path) {
-    File file(path, "rb");
-    std::vector<uint8_t> bytes;
-    std::fseek(file.handle, 0, SEEK_END);
-    bytes.resize(static_cast<size_t>(std::ftell(file.handle)));
-    std::rewind(file.handle);
-    if (!bytes.empty() && std::fread(bytes.data(), bytes.size(), 1, file.handle) != 1) fail(path + ": cannot be read");
-    return bytes;
-}
-
-class Random {  // xorshift64
-  public:
-    explicit Random(uint64_t seed) : state(seed * 0x9e3779b97f4a7c15u + 0x632be59bd9b4e019u) {
-        if (!state) state = 1;
-        for (int i = 0; i < 16; ++i) draw();
-    }
-    // True with a probability given in units of 2^-32.
-    bool below(uint64_t threshold) { return (draw() >> 32) < threshold; }
-
-  private:
-    uint64_t draw() {
-        state ^= state << 13;
-        state ^= state >> 7;
-        return state ^= state << 17;
-    }
-    uint64_t state;
-};
-
-struct Run {
+struct Run : Outcome {
+    explicit Run(const std::vector<uint8_t>& frames) : frames(frames) {}
     const std::vector<uint8_t>& frames;
     uint64_t count = 0;           // images to stream
     uint64_t idle = 0;            // probability that no beat is offered, in units of 2^-32
@@ -71,10 +30,7 @@ struct Run {
     File* results = nullptr;
     File* events = nullptr;
 
-    uint64_t begun = 0, received = 0, surplus = 0;
-    bool stalled = false;
-    uint64_t cycles = 0;
-    double seconds = 0;
+    uint64_t begun = 0;           // images of which a beat was taken
 };
 
 // Streams all frames. `Stress` adds idle and back-pressure, `Observe` taps and waveform; without them the loop holds
@@ -100,6 +56,7 @@ void stream(Simulation& simulation, Taps& taps, Fifos& fifos, Run& run) {
     bool valid = false, more = run.count > 0;
     bool waving = false;
     const auto start = Clock::now();
+    const double begun_seconds = processor_seconds();
     auto reported = start;
     const uint64_t origin = simulation.now();
     uint64_t now = 0, moved = 0;
@@ -162,6 +119,7 @@ void stream(Simulation& simulation, Taps& taps, Fifos& fifos, Run& run) {
         }
     }
     run.seconds = seconds_since(start);
+    run.processor_seconds = processor_seconds() - begun_seconds;
     run.cycles = simulation.now() - origin;
     top.frames___05Fvalid = 0;
     // Registered pulses need some cycles to reach the counters; results nobody asked for would show up here.
@@ -207,54 +165,23 @@ void stream_bare(Simulation& simulation, Run& run) {
     run.stalled = sent < total;
 }
 
-void write_status(const std::string& path, const Run& run, const Taps& taps, const Fifos& fifos,
-                  const std::map<std::string, uint32_t>& registers) {
-    File file(path, "w");
-    const auto number = [](uint64_t value) { return static_cast<unsigned long long>(value); };
-    std::fprintf(file.handle, "{\"received\": %llu, \"surplus\": %llu, \"stalled\": %s,\n", number(run.received),
-                 number(run.surplus), run.stalled ? "true" : "false");
-    std::fprintf(file.handle, "\"cycles\": %llu, \"seconds\": %.9f,\n", number(run.cycles), run.seconds);
-    std::fprintf(file.handle, "\"taps\": {%s},\n\"fifos\": {%s},\n\"registers\": {", taps.json().c_str(),
-                 fifos.json().c_str());
-    const char* separator = "";
-    for (const auto& [name, value] : registers) {
-        std::fprintf(file.handle, "%s\"%s\": %u", separator, name.c_str(), value);
-        separator = ",\n";
-    }
-    std::fprintf(file.handle, "}}\n");
-}
-
-uint64_t probability(const std::string& text) {
-    return static_cast<uint64_t>(std::min(1.0, std::max(0.0, std::stod(text))) * 4294967296.0);
-}
-
-Range range(const std::string& text) {
-    const size_t colon = text.find(':');
-    return {std::stoull(text.substr(0, colon)), std::stoull(text.substr(colon + 1))};
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
-    std::map<std::string, std::string> options;
-    for (int i = 1; i + 1 < argc; i += 2) options[argv[i]] = argv[i + 1];
-    const auto option = [&](const char* name, const char* otherwise) {
-        const auto found = options.find(name);
-        return found == options.end() ? std::string(otherwise) : found->second;
-    };
-    const std::vector<uint8_t> frames = read_file(option("--frames", ""));
+    const Options options(argc, argv);
+    const std::vector<uint8_t> frames = read_file(options.text("--frames", ""));
     Run run{frames};
-    run.count = std::stoull(option("--count", "0"));
+    run.count = options.number("--count", "0");
     if (frames.size() != run.count * design::frame_bytes)
         fail("the frames file must have " + std::to_string(run.count * design::frame_bytes) + " bytes, not " +
              std::to_string(frames.size()));
-    run.idle = probability(option("--idle", "0"));
-    run.back_pressure = probability(option("--back-pressure", "0"));
-    run.seed = std::stoull(option("--seed", "0"));
-    run.timeout = std::stoull(option("--timeout", "1000000"));
-    run.observed = range(option("--observe", "0:0"));
-    run.waved = range(option("--wave-images", "0:0"));
-    run.wave_path = option("--wave", "");
+    run.idle = probability(options.text("--idle", "0"));
+    run.back_pressure = probability(options.text("--back-pressure", "0"));
+    run.seed = options.number("--seed", "0");
+    run.timeout = options.number("--timeout", "1000000");
+    run.observed = range(options.text("--observe", "0:0"));
+    run.waved = range(options.text("--wave-images", "0:0"));
+    run.wave_path = options.text("--wave", "");
 
     Simulation simulation;
     for (int i = 0; i < 2; ++i) {
@@ -262,19 +189,19 @@ int main(int argc, char** argv) {
         const uint32_t found = simulation.read(i ? design::address::hash_high : design::address::hash_low);
         if (found != expected) fail("the simulated design is another one than the harness was made for");
     }
-    const std::string image_path = option("--image", "");
+    const std::string image_path = options.text("--image", "");
     load_image(simulation, read_file(image_path), image_path);
     simulation.write(design::address::command, design::command_clear);
     simulation.write(design::address::control, design::control_enable);
 
     Taps taps(simulation.context);
     Fifos fifos(simulation.context);
-    if (options.count("--bare")) {
+    if (options.has("--bare")) {
         stream_bare(simulation, run);
     } else {
-        File results(option("--results", ""), "wb");
+        File results(options.text("--results", ""), "wb");
         std::unique_ptr<File> events;
-        if (options.count("--events")) events = std::make_unique<File>(options["--events"], "wb");
+        if (options.has("--events")) events = std::make_unique<File>(options.text("--events", ""), "wb");
         run.results = &results;
         run.events = events.get();
         const bool stress = run.idle || run.back_pressure;
@@ -289,6 +216,6 @@ int main(int argc, char** argv) {
     simulation.write(design::address::command, design::command_snapshot);
     std::map<std::string, uint32_t> registers;
     for (const auto& entry : design::registers) registers[entry.name] = simulation.read(entry.address);
-    write_status(option("--status", ""), run, taps, fifos, registers);
+    write_status(options.text("--status", ""), run, taps.json(), fifos.json(), registers);
     return 0;
 }

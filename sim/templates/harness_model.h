@@ -1,20 +1,13 @@
 // The Verilated model with its clock, waveform and configuration bus.
 #pragma once
 #include <cstdint>
-#include <cstdio>
-#include <cstdlib>
 #include <string>
 #include <type_traits>
 #include <vector>
 
 #include "harness_design.h"
+#include "host.h"
 #include "verilated.h"
-
-// Ends the program with one line that Python shows as it is.
-[[noreturn]] inline void fail(const std::string& message) {
-    std::fprintf(stderr, "error %s\n", message.c_str());
-    std::exit(2);
-}
 
 // Bits of a port of up to 64 bits (an integer) or of more (an array of 32-bit words), as an unsigned number.
 template <typename Port>

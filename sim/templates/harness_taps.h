@@ -4,12 +4,10 @@
 #include <string>
 #include <vector>
 
-#include "harness_model.h"
+#include "harness_design.h"
+#include "host.h"
+#include "verilated.h"
 #include "verilated_sym_props.h"
-
-struct Range {  // images first … end - 1
-    uint64_t first = 0, end = 0;
-};
 
 struct Net {
     const void* data = nullptr;

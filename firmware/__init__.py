@@ -1,0 +1,1 @@
+"""C driver of an lmht design: ``lmht.h`` says what it does."""
