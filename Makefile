@@ -13,7 +13,7 @@ export LMHT_DATA := $(DATA)
 endif
 
 .NOTPARALLEL:
-.PHONY: help .venv demo test nightly lint bench clean
+.PHONY: help .venv demo test nightly lint bench soc clean
 
 help:
 	@echo "make .venv   environment with exactly the versions of requirements.lock"
@@ -22,6 +22,7 @@ help:
 	@echo "make nightly all tests with every case, and 200 random networks (an hour or two)"
 	@echo "make lint    format, lint, and types of a regular install"
 	@echo "make bench   figures of a build: BUILD=build/mnist, DATA=DIR; the demo's by default"
+	@echo "make soc     20 images on a RISC-V system around a build: BUILD, DATA as above; installs requirements-soc.lock"
 	@echo "make clean   remove builds and caches, not runs and not .venv"
 
 .venv: $(READY)
@@ -57,6 +58,11 @@ lint: $(READY)
 bench: $(READY)
 	@test $(BUILD) != build/demo/design -o -e $(BUILD)/manifest.json || $(RUN)/lmht demo
 	$(RUN)/lmht bench $(BUILD)
+
+soc: $(READY)
+	$(RUN)/python -m pip install -qq --requirement requirements-soc.lock
+	@test $(BUILD) != build/demo/design -o -e $(BUILD)/manifest.json || $(RUN)/lmht demo
+	$(RUN)/lmht soc $(BUILD)
 
 clean:
 	rm -rf build .mypy_cache .pytest_cache .ruff_cache .hypothesis

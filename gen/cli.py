@@ -1,4 +1,4 @@
-"""Command line: ``lmht train | convert | compile | verify | bench | demo``.
+"""Command line: ``lmht train | convert | compile | verify | soc | bench | demo``.
 
 Modules that import PyTorch or Amaranth are imported inside the commands, so that ``--help`` answers at once.
 """
@@ -16,6 +16,7 @@ from lmht.gen.cli_compile import compile_run
 from lmht.gen.cli_convert import convert
 from lmht.gen.cli_demo import demo
 from lmht.gen.cli_errors import INTERRUPTED, Failure, explain
+from lmht.gen.cli_soc import soc
 from lmht.gen.cli_train import train
 from lmht.gen.cli_verify import verify
 
@@ -32,6 +33,7 @@ app.command("train")(train)
 app.command("convert")(convert)
 app.command("compile")(compile_run)
 app.command("verify")(verify)
+app.command("soc")(soc)
 app.command("bench")(bench)
 app.command("demo")(demo)
 
