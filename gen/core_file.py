@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lmht.gen.templating import render
+from lmht.sim.runner import LINT_WAIVERS
 
 __all__ = ["core_file"]
 
@@ -32,4 +33,5 @@ def core_file(
         headers=[header, *(name for name in driver if name.endswith(".h"))],
         c_files=[name for name in driver if not name.endswith(".h")],
         top=top,
+        waivers=LINT_WAIVERS,
     )
