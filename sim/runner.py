@@ -1,36 +1,37 @@
-"""Run a cocotb bench on emitted Verilog: build (cached by content), simulate, read the results."""
+"""Run a cocotb bench on emitted Verilog: build, simulate, read the results."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import logging
 import os
 import random
-import re
-import shutil
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 from cocotb_tools.runner import get_runner
 
-from lmht.sim.cache import build_key, cached_build, cached_folder
-from lmht.sim.toolchain import ToolchainError, tool_environment, verilator_version
+from lmht.sim.bench_build import LINT_WAIVERS, build_bench
+from lmht.sim.toolchain import tool_environment
 
-__all__ = ["PARAMETERS_VARIABLE", "BenchFailure", "BenchResult", "bench_parameters", "run_cocotb"]
+__all__ = [
+    "LINT_WAIVERS",
+    "PARAMETERS_VARIABLE",
+    "BenchFailure",
+    "BenchResult",
+    "bench_parameters",
+    "run_cocotb",
+]
 
 PARAMETERS_VARIABLE = "LMHT_BENCH_PARAMETERS"
 
 _log = logging.getLogger(__name__)
-
-# What Amaranth's Verilog is known to warn about; anything else stays an error.
-LINT_WAIVERS = ("WIDTHEXPAND", "WIDTHTRUNC", "CASEINCOMPLETE", "PROCASSINIT", "UNUSEDSIGNAL")
 
 
 class BenchFailure(AssertionError):  # noqa: N818 (a failure of the design, not of the program)
@@ -120,18 +121,14 @@ def run_cocotb(
         seed = int(os.environ.get("LMHT_SEED") or random.SystemRandom().getrandbits(31))
     folder = Path(tempfile.mkdtemp(prefix="lmht-bench-")) if folder is None else Path(folder).absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    build = _build(
-        [_opened(sources, top, open_nets), *sources],
-        top,
-        (*build_args, *_trace_flags(waves)),
-        traced=waves is not None,
-    )
+    build = build_bench(sources, top, build_args, open_nets=open_nets, waves=waves)
     _log.info("%s on %s with LMHT_SEED=%d in %s", module, top, seed, folder)
     results = folder / "results.xml"
     log = folder / "simulation.log"
     extra = {
         PARAMETERS_VARIABLE: json.dumps(dict(parameters or {})),
         "LMHT_SEED": str(seed),
+        "COCOTB_REWRITE_ASSERTION_FILES": _neighbours(module),
         **(environment or {}),
     }
     runner = get_runner("verilator")
@@ -158,102 +155,18 @@ def run_cocotb(
     )
 
 
-def _opened(sources: Sequence[Path | str], top: str, nets: Sequence[str]) -> str:
-    """Verilator configuration that opens the ports of `top`, and `nets`, to cocotb.
+def _neighbours(module: str) -> str:
+    """Names of the Python files in the folder of `module`, whose asserts shall say what they compared.
 
-    Opening every net of the design, as cocotb does by default, makes simulations slower and lets builds take minutes.
+    By default cocotb lets pytest rewrite the asserts of everything that is imported, NumPy and Amaranth included, which
+    takes longer than most simulations.
     """
-    module = re.compile(rf"^module {re.escape(top)}\b.*?(?:^endmodule|\Z)", re.MULTILINE | re.DOTALL)
-    texts = (
-        source if isinstance(source, str) else Path(source).read_text(encoding="utf-8") for source in sources
-    )
-    body = next((match[0] for text in texts if (match := module.search(text))), None)
-    if body is None:
-        raise ToolchainError(f"{top} does not build: no source holds that module")
-    names = [*re.findall(r"\b(?:input|output)\b[^;,)]*?(\w+)\s*[;,)\n]", body), *nets]
-    lines = [f'public_flat_rw -module "{top}" -var "{name}"' for name in dict.fromkeys(names)]
-    return "\n".join(["`verilator_config", *lines, ""])
-
-
-def _trace_flags(waves: str | None) -> tuple[str, ...]:
-    if waves == "fst" and not any(
-        Path(folder, "lz4.h").exists() for folder in ("/usr/include", "/usr/local/include")
-    ):
-        raise ToolchainError(
-            "FST waveforms need lz4.h (Debian package: liblz4-dev); waves='vcd' works without"
-        )
-    return {"fst": ("--trace-fst",), "vcd": ("--trace-vcd",)}.get(waves or "", ())
-
-
-def _build(sources: Sequence[Path | str], top: str, flags: Sequence[str], *, traced: bool) -> Path:
-    """Folder with the executable ``<top>``, from the cache if possible."""
-    texts = [source.encode() if isinstance(source, str) else Path(source).read_bytes() for source in sources]
-    waivers = [f"-Wno-{name}" for name in LINT_WAIVERS]
-    arguments = [*waivers, "--no-public-flat-rw", "-CFLAGS", "-O1", *flags]
-    tools = (
-        f"{verilator_version()} cocotb {version('cocotb')} in {Path(get_runner.__code__.co_filename).parent}"
-    )
-
-    # Most of a build's time goes into Verilator's own run-time library: its objects serve all builds.
-    runtime_key = build_key([], [f"traced={traced}", *arguments], tools)
-    runtime = cached_folder("runtime", runtime_key)
-
-    def build(folder: Path) -> None:
-        paths = []
-        for index, text in enumerate(texts):
-            path = folder / f"source{index}.v"
-            path.write_bytes(text)
-            paths.append(path)
-        objects, log = folder / "objects", folder / "build.log"
-        objects.mkdir()
-        for path in _runtime_objects(runtime):
-            # Its makefile, written anew, must not look younger than the objects.
-            later = time.time() + 3600
-            os.utime(shutil.copy(path, objects), (later, later))
-        runner = get_runner("verilator")
-        runner.log.setLevel(logging.CRITICAL)
-        with tool_environment():
-            try:
-                runner.build(
-                    sources=paths,
-                    hdl_toplevel=top,
-                    build_args=arguments,
-                    build_dir=objects,
-                    always=True,
-                    timescale=("1ns", "1ps"),
-                    waves=traced,
-                    log_file=log,
-                )
-            except (SystemExit, RuntimeError) as error:
-                raise ToolchainError(f"{top} does not build: {_first_error(log, error)}") from error
-        if not runtime.is_dir():
-            cached_build("runtime", runtime_key, lambda kept: _keep_runtime(objects, kept))
-        # Only the executable is needed again.
-        (objects / top).rename(folder / top)
-        shutil.rmtree(objects)
-
-    key = build_key(texts, [top, f"traced={traced}", *arguments], tools)
-    return cached_build("cocotb", key, build)
-
-
-def _runtime_objects(folder: Path) -> list[Path]:
-    """Objects and dependency files of Verilator's library, which are the same for every design."""
-    return sorted((*folder.glob("verilated*.o"), *folder.glob("verilated*.d")))
-
-
-def _keep_runtime(objects: Path, folder: Path) -> None:
-    for path in _runtime_objects(objects):
-        shutil.copy(path, folder)
-
-
-def _first_error(log: Path, error: BaseException) -> str:
-    """The first line of the build log that names an error."""
-    lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
-    # Its last line only says how many there were.
-    lines = [line for line in lines if "Exiting due to" not in line]
-    named = (line for line in lines if line.startswith("%Error") or "error:" in line)
-    warnings = (line for line in lines if line.startswith("%Warning"))
-    return next(named, None) or next(warnings, None) or str(error)
+    spec = None
+    with suppress(ModuleNotFoundError):
+        spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        return f"{module.rpartition('.')[2]}.py"
+    return " ".join(sorted(path.name for path in Path(spec.origin).parent.glob("*.py")))
 
 
 def _passed_tests(results: Path, log: Path, what: str) -> tuple[str, ...]:
