@@ -3,9 +3,6 @@
 
 #include "soc.h"
 
-/* A frame that the core does not take in so many polls is given up. */
-#define SEND_POLLS_PER_BYTE 4096u
-
 static volatile uint32_t *const devices = (volatile uint32_t *)(uintptr_t)SOC_DEVICES_BASE;
 
 /* 0, or -1 if the core answered the last access with SLVERR. */
@@ -36,19 +33,19 @@ static int write_register(void *context, uint32_t address, uint32_t value)
 
 static int send(void *context, const uint8_t *bytes, uint32_t length)
 {
-    uint32_t polls;
+    const uint32_t begin = soc_cycles();
     (void)context;
     if ((uintptr_t)bytes % sizeof(uint32_t) != 0) {
         return -1;
     }
     devices[SOC_REG_FRAME_ADDRESS] = (uint32_t)(uintptr_t)bytes;
     devices[SOC_REG_FRAME_LENGTH] = length;
-    for (polls = 0; polls / SEND_POLLS_PER_BYTE <= length; polls++) {
-        if ((devices[SOC_REG_FRAME_STATUS] & SOC_FRAME_STATUS_BUSY_MASK) == 0) {
-            return 0;
+    while ((devices[SOC_REG_FRAME_STATUS] & SOC_FRAME_STATUS_BUSY_MASK) != 0) {
+        if (soc_cycles() - begin > SOC_FLASH->timeout_cycles) {
+            return -1;
         }
     }
-    return -1;
+    return 0;
 }
 
 static int receive(void *context, uint32_t *words, uint32_t length, uint32_t *received)

@@ -1,5 +1,6 @@
 """The RISC-V system: real images with every logit equal; planted faults are found and named; damage is refused."""
 
+import copy
 import re
 import struct
 import zlib
@@ -11,14 +12,14 @@ from lmht.gen.build import Build
 from lmht.gen.cli import main
 from lmht.gen.compile import CompileOptions, compile_network
 from lmht.gen.header import HEADER_FILE
+from lmht.gen.soc_files import firmware_sources
 from lmht.model import load_dataset
 from lmht.rtl.soc_map import FLASH
-from lmht.sim import expectations, soc_engine
+from lmht.sim import expectations, soc_engine, soc_firmware
 from lmht.sim.cross_compiler import COMPILERS, TARGETS, find_compiler
 from lmht.sim.random_networks import random_images, random_network
 from lmht.sim.simulation import SimulationError
 from lmht.sim.soc_engine import SocEngine, cpu_source
-from lmht.sim.soc_firmware import compile_firmware
 from lmht.sim.soc_report import SocError, SocReport
 from lmht.sim.soc_verify import compare_soc
 from lmht.sim.toolchain import ToolchainError
@@ -65,6 +66,17 @@ def images():
 @pytest.fixture(scope="module")
 def expected(build, images):
     return expectations.expect(build.network, build.parameters, images)
+
+
+@pytest.fixture(scope="module")
+def finished(engine, images):
+    return engine.run(images)
+
+
+@pytest.fixture
+def run(finished):
+    """A run of all images, which a test may change."""
+    return copy.deepcopy(finished)
 
 
 def with_checksum(image):
@@ -142,6 +154,60 @@ def test_a_damaged_image_is_refused_over_the_uart(engine, build, images, damage,
 
 
 @pytest.mark.parametrize(
+    ("right", "wrong", "message"),
+    [
+        (
+            "soc_mask_interrupts(~(1u << SOC_CORE_INTERRUPT))",
+            "soc_mask_interrupts(~0u)",
+            "waiting for the interrupt returned LMHT_ERR_TIMEOUT",
+        ),
+        (
+            "lmht_enable(&soc_core, true)",
+            "lmht_enable(&soc_core, false)",
+            "lmht_send_frame returned LMHT_ERR_BUS",
+        ),
+    ],
+    ids=["interrupt masked", "core not enabled"],
+)
+def test_what_never_comes_is_given_up(engine, build, compiler, images, monkeypatch, right, wrong, message):
+    """The interrupt is needed for every second image; a core that takes no frame is noticed."""
+    sources = firmware_sources()
+    text = sources["soc_main.c"].decode()
+    assert right in text
+    changed = {**sources, "soc_main.c": text.replace(right, wrong).encode()}
+    monkeypatch.setattr(soc_firmware, "firmware_sources", lambda: changed)
+    header = (build.folder / HEADER_FILE).read_bytes()
+    monkeypatch.setattr(engine, "firmware", soc_firmware.compile_firmware(header, compiler))
+    with pytest.raises(SocError, match=f"^the firmware says: {message}$"):
+        engine.run(images)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda report: report.registers.pop(0), "the firmware did not report the register ID"),
+        (
+            lambda report: report.registers.update({7: 0}),
+            "the firmware read a register at 7, where the core must refuse it",
+        ),
+    ],
+    ids=["missing", "one that is only written"],
+)
+def test_registers_are_complete(build, expected, run, change, message):
+    assert compare_soc(build, expected, run) == []
+    change(run.report)
+    with pytest.raises(SocError, match=f"^{message}$"):
+        compare_soc(build, expected, run)
+
+
+def test_a_wrong_counter_is_named(build, expected, run):
+    address = next(item.address for item in build.manifest.registers if item.name == "frame_encoder_events")
+    run.report.registers[address] += 1
+    (difference,) = compare_soc(build, expected, run)
+    assert (difference.kind, difference.stage) == ("counter", "frame_encoder")
+
+
+@pytest.mark.parametrize(
     ("program", "message"),
     [
         ([0x00000000], "^the processor met an instruction that it cannot execute, or a misaligned address$"),
@@ -170,9 +236,9 @@ def test_firmware_compiles_without_warnings(build, kind):
     except ToolchainError as missing:
         pytest.skip(str(missing))
     header = (build.folder / HEADER_FILE).read_bytes()
-    assert 2000 < len(compile_firmware(header, compiler)) < 20_000
+    assert 2000 < len(soc_firmware.compile_firmware(header, compiler)) < 20_000
     with pytest.raises(ToolchainError, match=rf"^{kind}: .*error.*unused"):
-        compile_firmware(header + b"static int unused(void) { return 0; }\n", compiler)
+        soc_firmware.compile_firmware(header + b"static int unused(void) { return 0; }\n", compiler)
 
 
 def test_without_a_compiler_one_line_says_what_to_install(folder, monkeypatch, capsys):
