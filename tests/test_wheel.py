@@ -1,4 +1,4 @@
-"""The wheel holds everything: the package is imported, and a design emitted, from an installed copy alone."""
+"""The wheel holds everything: an installed copy alone is imported, emits a design and runs it through its driver."""
 
 import importlib.util
 import os
@@ -18,15 +18,19 @@ import numpy as np
 import lmht.gen.cli, lmht.model.native, lmht.rtl.accelerator, lmht.sim.benches.accelerator, lmht.sim.harness
 from lmht.gen.build import Build
 from lmht.gen.cli import main
-from lmht.gen.compile import compile_network
+from lmht.gen.compile import CompileOptions, compile_network
 from lmht.sim.harness_source import harness_sources
-from lmht.sim.random_networks import random_network
+from lmht.sim.random_networks import random_images, random_network
+from lmht.sim.verify import verify
 assert all(lmht.__path__) and {site!r} in lmht.gen.cli.__file__, lmht.gen.cli.__file__
-network = random_network(np.random.default_rng(0), input_shape=(1, 4, 4), widths=(6, 3))
-compile_network(network, "build")
+rng = np.random.default_rng(0)
+network = random_network(rng, input_shape=(1, 4, 4), widths=(6, 3))
+compile_network(network, "build", CompileOptions(bus="axi"))
 build = Build.open("build")
 assert "lmht_ram.v" in build.manifest.files and harness_sources(build.parameters, ())
 assert lmht.model.native._SOURCE.is_file()
+report = verify(build, random_images(rng, 10, (1, 4, 4)), engine="driver", optimize=False)
+assert report.ok, report.message
 sys.exit(main(["--version"]))
 """
 
