@@ -246,10 +246,6 @@ class _Course:
         begin = end = max(flow.first + LINK_LATENCY_CYCLES, port.free)
         if cycles:
             bank = self._reached[tile.layer, number][row] - state.closed
-            if len(state.ports) > 1:
-                # The residual branch goes first and is ahead: its event in the last row of the window waits for that
-                # row's bank, and all others wait behind it.
-                bank = tile.banks - 2
             begin = max(begin, state.integrated, state.banks[bank])
             state.integrated = begin + cycles
             end = max(begin + cycles, flow.last + LINK_LATENCY_CYCLES + cycles / events)
@@ -269,7 +265,8 @@ class _Course:
         for sender in self._design.layers[source]:
             # The update is done with a row while the last vectors of it are on their way to the encoder.
             rows = self._work.tiles[sender.name]
-            vectors = max(rows.update[frame, min(row, sender.height - 1)] / sender.mix_phases, 1.0)
+            own = min(row, sender.height - 1)
+            vectors = max(rows.update[frame, own] / sender.mix_phases + rows.constant[frame, own], 1.0)
             waiting = (UPDATE_VECTORS + sender.row_slots) * rows.sent[frame, row] / vectors
             updated = port.has_taken(last - waiting)
             self._tiles[sender.name].hold(port.has_taken(last), updated, pooling=sender.pooling is not None)
@@ -287,7 +284,8 @@ class _Course:
             begin = max(ended + TOKEN_CYCLES + CLOSE_LATENCY_CYCLES, state.updated)
             if tile.pooling is not None and row % tile.pooling.size[0] == 0:
                 begin = max(begin, state.pooled[0] - UPDATE_LATENCY_CYCLES)
-            end = begin + max(1.0, self._work.tiles[tile.name].update[frame, row])
+            work = self._work.tiles[tile.name]
+            end = begin + max(1.0, work.update[frame, row] + work.constant[frame, row])
             state.updated = end
             state.vectors = (begin + UPDATE_LATENCY_CYCLES, end + UPDATE_LATENCY_CYCLES)
             state.banks.popleft()
@@ -328,7 +326,7 @@ def _average_work(design: DesignParameters, work: FrameWork) -> dict[str, float]
     for tile in design.tiles:
         rows = work.tiles[tile.name]
         stages[tile.name] = sum(map(mean, rows.integration)) + tile.height * TOKEN_CYCLES
-        stages[f"{tile.name}_update"] = mean(rows.update)
+        stages[f"{tile.name}_update"] = mean(rows.update + rows.constant)
         stages[f"{tile.name}_encoder"] = mean(rows.sent) + tile.output.height * TOKEN_CYCLES
     stages["readout"] = float(design.classes + 1)
     return stages

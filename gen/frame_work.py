@@ -30,14 +30,15 @@ class TileRows:
     ----------
     integration : tuple of numpy.ndarray, each of shape (frames, rows of the link)
         Of the synapse lanes for the events of each projection.
-    update : numpy.ndarray, shape (frames, rows of the map)
-        Of the neuron array.
+    update, constant : numpy.ndarray, each of shape (frames, rows of the map)
+        Of the neuron array: cycles with products, and those for levels from the table of ``constant_events``.
     sent : numpy.ndarray, shape (frames, rows of the link behind)
         Of the spike encoder for its events, one each.
     """
 
     integration: tuple[Array, ...]
     update: Array
+    constant: Array
     sent: Array
 
 
@@ -99,11 +100,13 @@ def measure_frames(
         inputs = [maps[projection.source + 1] for projection in tile.projections]
         last = tile.layer + 1 == len(design.layers)
         slice_ = slice(tile.channel_offset, tile.channel_offset + tile.channels)
+        update, constant = _measure_update(tile, inputs, silent=not last and _is_silent(network, tile))
         works[tile.name] = TileRows(
             integration=tuple(
                 _measure_integration(tile, number, events) for number, events in enumerate(inputs)
             ),
-            update=_measure_update(tile, inputs, silent=not last and _is_silent(network, tile)),
+            update=update,
+            constant=constant,
             sent=np.full((len(images), 1), float(tile.channels))
             if last
             else _rows(maps[tile.layer + 1][..., slice_]),
@@ -140,6 +143,7 @@ def expected_frames(design: DesignParameters, events: Sequence[float], frames: i
                 for cycles, projection in zip(work.projections, tile.projections, strict=True)
             ),
             update=even(work.update, tile.height),
+            constant=even(work.constant, tile.height),
             sent=even(sent, tile.output.height),
         )
     heights = (design.frame.height, *(tile.output.height for tile in first))
@@ -177,17 +181,22 @@ def _measure_integration(tile: TileParameters, number: int, events: BoolArray) -
     return cycles
 
 
-def _measure_update(tile: TileParameters, inputs: Sequence[BoolArray], *, silent: bool) -> Array:
-    """Cycles by row of the map."""
+def _measure_update(
+    tile: TileParameters, inputs: Sequence[BoolArray], *, silent: bool
+) -> tuple[Array, Array]:
+    """Cycles by row of the map, with products and without."""
     frames = len(inputs[0])
-    if not (silent and tile.skip_quiet):
-        return np.full((frames, tile.height), float(tile.width * tile.update_cycles))
+    nothing = np.zeros((frames, tile.height))
+    if tile.neuron.is_classifier or not (tile.constant_events or (silent and tile.skip_quiet)):
+        return nothing + tile.width * tile.update_cycles, nothing
     touched = np.zeros((frames, tile.height, tile.width), dtype=bool)
     for number, (projection, events) in enumerate(zip(tile.projections, inputs, strict=True)):
         connected = channel_spans(tile, number) > 0
         active: BoolArray = np.any(events[..., connected], axis=3)
         touched |= _reached_pixels(projection, active)
-    return touched.sum(axis=2, dtype=np.float64) * tile.update_cycles
+    pixels = touched.sum(axis=2, dtype=np.float64)
+    constant = nothing if silent else (tile.width - pixels) * tile.update_rows
+    return pixels * tile.update_cycles, constant
 
 
 def _reached_pixels(projection: ProjectionParameters, active: BoolArray) -> BoolArray:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from amaranth.utils import bits_for
 from numpy.typing import NDArray
 
 from lmht.gen.integer import PIXEL_MAX, IntegerLayer, IntegerNetwork
@@ -186,6 +187,11 @@ def _pack_constants(tile: TileParameters, layer: IntegerLayer) -> Rows:
     return pack_rows(*blocks)
 
 
+def _pack_quiet_levels(tile: TileParameters, layer: IntegerLayer) -> Rows:
+    lanes = _slice(tile, quiet_levels(layer)).T
+    return pack_rows((lanes.reshape(tile.update_rows, -1), bits_for(layer.levels)))
+
+
 def _is_silent(tile: TileParameters, layer: IntegerLayer) -> bool:
     levels = quiet_levels(layer)
     return not levels[:, tile.channel_offset : tile.channel_offset + tile.channels].any()
@@ -195,6 +201,7 @@ _PACKERS = {
     "biases": _pack_biases,
     "multipliers": _pack_multipliers,
     "constants": _pack_constants,
+    "quiet_levels": _pack_quiet_levels,
 }
 
 
@@ -241,6 +248,10 @@ def _unpack_layer(
         multiplier_bits=neuron.multiplier_bits,
     )
     for tile, found in zip(tiles, constants, strict=True):
+        if tile.constant_events:
+            name = f"{tile.name}_quiet_levels"
+            if not np.array_equal(contents[name], _pack_quiet_levels(tile, layer)):
+                raise ValueError(f"memory {name} must hold the levels of neurons without input")
         expected = first | {"v0": initial_membrane, "silent": _is_silent(tile, layer)} if found else {}
         for name, value in expected.items():
             if found[name] != value:

@@ -78,7 +78,7 @@ class LayerPlan:
     def time(self, choice: Choice) -> float:
         """Cycles of the slower of integration and update."""
         work = self.work(choice)
-        return max(work.integration, work.update)
+        return max(work.integration, work.neurons)
 
     def channels(self, choice: Choice) -> int:
         """Of the largest tile."""
@@ -142,9 +142,9 @@ class LayerPlan:
         ]
         choices.sort(key=lambda one: (one.update_lanes * one.mix_multipliers, one.update_lanes))
         for one in choices:
-            if self.work(one).update <= limit:
+            if self.work(one).neurons <= limit:
                 return one
-        return min(choices, key=lambda one: self.work(one).update)
+        return min(choices, key=lambda one: self.work(one).neurons)
 
     def _update_lanes(self, choice: Choice) -> list[int]:
         counts = [count for count in range(1, choice.lanes + 1) if choice.lanes % count == 0]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-from lmht.gen.integer import IntegerNetwork
+from lmht.gen.integer import IntegerLayer, IntegerNetwork
 from lmht.gen.integer_projection import IntegerProjection
+from lmht.gen.quiet import quiet_levels
 from lmht.rtl.events import EventLayout
 from lmht.rtl.neuron_parameters import NeuronParameters
 from lmht.rtl.parameters import FrameParameters
@@ -54,9 +55,15 @@ def whole_layers(
                 neuron=neuron,
                 pooling=pooling[index],
                 skip_quiet=skip_quiet,
+                constant_events=skip_quiet and _speaks_unasked(layer),
             )
         )
     return tiles
+
+
+def _speaks_unasked(layer: IntegerLayer) -> bool:
+    """Whether pixels without input send events. Of a map of one pixel, only a black image leaves that untouched."""
+    return layer.levels is not None and layer.shape[1:] != (1, 1) and bool(quiet_levels(layer).any())
 
 
 def own_pooling(network: IntegerNetwork, source: int) -> Pooling | None:

@@ -63,15 +63,23 @@ class TileWork:
         Of the synapse lanes for the rows that close, one cycle each.
     update : float
         Of the neuron array: pixels that are updated.
+    constant : float
+        Of the neuron array: pixels that send constant events.
     """
 
     projections: tuple[float, ...]
     closing: float
     update: float
+    constant: float
 
     @property
     def integration(self) -> float:
         return sum(self.projections) + self.closing
+
+    @property
+    def neurons(self) -> float:
+        """Of the neuron array, in all."""
+        return self.update + self.constant
 
 
 def expected_work(tile: TileParameters, events: Sequence[float]) -> TileWork:
@@ -87,6 +95,9 @@ def expected_work(tile: TileParameters, events: Sequence[float]) -> TileWork:
         density = min(1.0, count / projection.input.positions)
         inputs = projection.taps * projection.pool[0] * projection.pool[1] * projection.input.channels
         untouched *= (1 - density) ** (inputs / projection.channel_groups)
-    updated = 1 - untouched if tile.skip_quiet and not tile.neuron.is_classifier else 1.0
-    update = tile.height * tile.width * updated * tile.update_cycles
-    return TileWork(tuple(integration), tile.height, update)
+    if not tile.skip_quiet or tile.neuron.is_classifier:
+        untouched = 0.0
+    pixels = tile.height * tile.width
+    update = pixels * (1 - untouched) * tile.update_cycles
+    constant = pixels * untouched * tile.update_rows if tile.constant_events else 0.0
+    return TileWork(tuple(integration), tile.height, update, constant)

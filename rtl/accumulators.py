@@ -44,8 +44,8 @@ class AccumulatorBanks(wiring.Component):
     ``valid``, ``bank``, ``row`` : in, an operation
     ``first`` : in, :data:`FIRST_CYCLE` cycles later: the row starts at zero
     ``products`` : in, like `row`, :data:`PRODUCT_CYCLE` cycles later
-    ``reading``, ``read_bank`` : in, someone else reads this bank
-    ``read_row``, ``read_enable`` : in, its read port; ``read_enable`` = 0 holds ``read_data``
+    ``reading`` : in, one bit a bank: someone else owns its read port
+    ``read_bank``, ``read_row``, ``read_enable`` : in, that port; ``read_enable`` = 0 holds ``read_data``
     ``read_data`` : out, `row`, 2 cycles (with ``read_enable``) after ``read_row``
 
     While a bank is ``reading`` no operation may hit it, nor may one of the :data:`WRITTEN_CYCLE` cycles before.
@@ -66,7 +66,7 @@ class AccumulatorBanks(wiring.Component):
                 "row": In(row_bits),
                 "first": In(1),
                 "products": In(row),
-                "reading": In(1),
+                "reading": In(banks),
                 "read_bank": In(range(banks)),
                 "read_row": In(row_bits),
                 "read_enable": In(1),
@@ -90,9 +90,8 @@ class AccumulatorBanks(wiring.Component):
         banks = []
         for bank in range(self._banks):
             ram = Ram(m, f"bank_{bank}", shape=self._shape)
-            owned = Signal(name=f"owned_{bank}")
+            owned = self.reading[bank]
             m.d.comb += [
-                owned.eq(self.reading & (self.read_bank == bank)),
                 ram.read_row.eq(Mux(owned, self.read_row, where[0].row)),
                 # An integrating bank's read pipeline runs freely, a bank in its update holds its row.
                 ram.read_enable.eq(Mux(owned, self.read_enable, 1)),

@@ -113,6 +113,7 @@ class AddressGenerator(wiring.Component):
         issue = Signal()
         close = Signal()
         m.d.comb += [
+            scheduler.busy.eq(busy),
             free.eq(~busy.bit_select(item.bank, 1)),
             issue.eq(walk.valid & ~item.is_close & free),
             close.eq(walk.valid & item.is_close & free),
@@ -136,7 +137,7 @@ class AddressGenerator(wiring.Component):
             self.closed.error.eq(item.error),
             self.pulses.frames.eq(close & item.last),
             self.pulses.integrate.eq(issue),
-            self.pulses.stalls.eq(walk.valid & ~free),
+            self.pulses.stalls.eq(Mux(walk.valid, ~free, scheduler.waiting)),
         ]
         self._touch(m, walk)
         return m

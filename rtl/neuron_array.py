@@ -37,14 +37,15 @@ class NeuronArray(wiring.Component):
         with ``empty``
     ``o`` : out stream of :func:`~lmht.rtl.spike_encoder.map_vector_layout`, one per update row, in order; vectors
         without any spike are left out, except those with ``last`` (a classifier sends all)
-    ``load_biases``, ``load_multipliers``, ``load_constants`` : in, :class:`~lmht.rtl.ports.LoadSignature` (the last is
-        absent for a classifier)
+    ``load_biases``, ``load_multipliers``, ``load_constants``, ``load_quiet_levels`` : in,
+        :class:`~lmht.rtl.ports.LoadSignature` (the third is absent for a classifier, the last without
+        ``constant_events``)
     ``silent`` : out, constant loaded with the others: pixels without events have no spikes
     ``pulses`` : out, ``update``: the multipliers start a set of products
 
-    Throughput: one update row every ``mix_phases`` cycles; one with ``empty`` takes 1. Latency: ``latency`` cycles
-    from the last phase to the FIFO behind the pipeline. The pipeline itself never stops: a row enters only when the
-    FIFO has room for it.
+    Throughput: one update row every ``mix_phases`` cycles; one with ``empty`` or ``quiet`` takes 1 and no product.
+    Latency: ``latency`` cycles from the last phase to the FIFO behind the pipeline. The pipeline itself never stops: a
+    row enters only when the FIFO has room for it.
     """
 
     PULSES = data.StructLayout({"update": 1})
@@ -61,7 +62,8 @@ class NeuronArray(wiring.Component):
         self.latency = (
             self._mix[0].latency + int(self._collect) + (self._fire[0].latency if self._fire else 0)
         )
-        self.vectors = -(-self.latency // parameters.mix_phases) + FIFO_SLACK
+        cycles = 1 if parameters.constant_events else parameters.mix_phases
+        self.vectors = -(-self.latency // cycles) + FIFO_SLACK
         super().__init__(
             {
                 "i": In(stream.Signature(update_row_layout(parameters))),
@@ -102,10 +104,13 @@ class NeuronArray(wiring.Component):
         start = Signal()
         run = Signal()
         empty = self.i.payload.empty
+        quiet = self.i.payload.quiet if parameters.constant_events else Const(0)
+        idle = Signal()  # this row needs no products
         m.d.comb += [
             start.eq(self.i.valid & (phase == 0) & has_credit),
-            run.eq((start & ~empty) | (phase != 0)),
-            self.i.ready.eq(Mux(phase == 0, has_credit & (empty | int(phases == 1)), phase == phases - 1)),
+            idle.eq(empty | quiet),
+            run.eq((start & ~idle) | (phase != 0)),
+            self.i.ready.eq(Mux(phase == 0, has_credit & (idle | int(phases == 1)), phase == phases - 1)),
             returned.eq(fifo.r_rdy & fifo.r_en),
             next_credits.eq(credits - start + returned + withheld),
         ]
@@ -132,6 +137,8 @@ class NeuronArray(wiring.Component):
                 m.d.sync += step.eq(step + 1)
                 with m.If(last_term):
                     m.d.sync += step.eq(0)
+        with m.If(start & quiet):
+            m.d.sync += factors_row.eq(factors_row + phases)
         with m.If(complete & ~empty):
             m.d.sync += row.eq(row + 1)
             with m.If(row == parameters.update_rows - 1):
@@ -194,17 +201,25 @@ class NeuronArray(wiring.Component):
                     "frame": 1,
                     "error": 1,
                     "empty": 1,
+                    "quiet": 1,
                 }
             )
         )
         m.d.comb += [
             tag.row.eq(row),
+            tag.quiet.eq(quiet),
             *(tag[name].eq(self.i.payload[name]) for name in ("x", "last", "frame", "error", "empty")),
         ]
         tag = delay(m, tag, self.latency, name="tag")
+        levels = Cat(level_lanes)
+        if parameters.constant_events:
+            table = Ram(m, "quiet_levels", shape=parameters.memories["quiet_levels"])
+            table.connect_load(m, self.load_quiet_levels)
+            m.d.comb += table.read_row.eq(delay(m, row, self.latency - table.latency, name="quiet_row"))
+            levels = Mux(tag.quiet, table.read_data, levels)
         m.d.comb += [
             *(vector[name].eq(tag[name]) for name in ("x", "row", "last", "frame", "error")),
-            vector.levels.eq(_hidden(Cat(level_lanes), tag.empty)),
+            vector.levels.eq(_hidden(levels, tag.empty)),
         ]
         speaks = Const(1) if neuron.is_classifier else vector.levels.as_value().any() | vector.last
         m.d.comb += [

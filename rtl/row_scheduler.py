@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -70,12 +70,15 @@ class RowScheduler(wiring.Component):
     -------
     ``i``, ``residual`` : in streams of :func:`~lmht.rtl.event_filter.synapse_request_layout`, the second one only
         with a second projection
+    ``busy`` : in, one bit a bank: it waits for its update, or is in it
+    ``waiting`` : out, an event waits for its bank, and nothing else can go
     ``o`` : out stream of :func:`scheduled_layout`. Rows close from top to bottom, each behind the last event that
         reaches it; their banks follow each other in turn, over frame ends, too
 
     A row closes when every projection has ended the last row of its map that reaches it; a frame's end closes all that
     are left. Of two projections the residual one goes first, unless it is so far ahead that the rows it reaches
-    are not open yet; then it waits. At its frame's end it waits for the other one's.
+    are not open yet, or that the bank of the lowest one is ``busy``; then it waits, and the other one goes on. At its
+    frame's end it waits for the other one's.
 
     Latency: none; ``o`` may change until it is taken. Throughput: one event a cycle, a cycle for each row end and for
     each closing.
@@ -86,6 +89,8 @@ class RowScheduler(wiring.Component):
         super().__init__(
             {
                 **request_ports(parameters),
+                "busy": In(parameters.banks),
+                "waiting": Out(1),
                 "o": Out(stream.Signature(scheduled_layout(parameters))),
             }
         )
@@ -127,11 +132,16 @@ class RowScheduler(wiring.Component):
             m.d.sync += [base_bank.eq(following_bank), rows_left.eq(Mux(last, height - 1, rows_left - 1))]
 
         taken: Value = offer_close
+        waits = Signal(len(heads))
         for projection in reversed(range(len(heads))):
             head, open_rows = heads[projection], rows[projection]
             able = Signal(name=f"able_{projection}")
+            # A single projection has nobody to let go first.
+            blocked = self.busy.bit_select(open_rows.bank, 1) if len(heads) > 1 else Const(0)
+            fits = head.valid & (head.payload.kind == EventKind.EVENT) & open_rows.fits
             m.d.comb += [
-                able.eq(head.valid & (head.payload.kind == EventKind.EVENT) & open_rows.fits & ~taken),
+                able.eq(fits & ~blocked & ~taken),
+                waits[projection].eq(fits & blocked),
                 row_ends[projection].eq(
                     head.valid & (head.payload.kind == EventKind.ROW_END) & open_rows.fits & ~offer_close
                 ),
@@ -140,7 +150,7 @@ class RowScheduler(wiring.Component):
             taken = taken | able
             with m.If(able):
                 self._offer(m, projection, open_rows)
-        m.d.comb += self.o.valid.eq(taken)
+        m.d.comb += [self.o.valid.eq(taken), self.waiting.eq(waits.any() & ~taken)]
         with m.If(offer_close):
             m.d.comb += [
                 self.o.payload.is_close.eq(1),

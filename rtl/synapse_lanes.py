@@ -51,11 +51,11 @@ def accumulators_layout(parameters: TileParameters) -> data.ArrayLayout:
 
 
 def read_port(parameters: TileParameters) -> dict[str, wiring.Member]:
-    """Members through which an update reads a bank that it owns (``reading``, ``read_bank``): its row ``read_row``
-    is in ``read_data`` 2 cycles later; ``read_enable`` = 0 holds that."""
+    """Members through which an update reads the banks that it owns (``reading``, one bit each): row ``read_row`` of
+    ``read_bank`` is in ``read_data`` 2 cycles later; ``read_enable`` = 0 holds that."""
     rows = MemoryShape(width=accumulator_row_layout(parameters).size, depth=parameters.bank_rows)
     return {
-        "reading": In(1),
+        "reading": In(parameters.banks),
         "read_bank": In(range(parameters.banks)),
         "read_row": In(rows.row_bits),
         "read_enable": In(1),
@@ -92,8 +92,8 @@ class SynapseLanes(wiring.Component):
         second projection
     and those of :func:`read_port`
 
-    A bank is either integrated into or read: while ``reading``, ``read_bank`` must name a bank that no operation of
-    the last :attr:`SETTLE_CYCLES` cycles touched. Rows need no clearing: the first operation on one starts at zero.
+    A bank is either integrated into or read: while it is ``reading``, and for :attr:`SETTLE_CYCLES` cycles before, no
+    operation may touch it. Rows need no clearing: the first operation on one starts at zero.
 
     Operations may hit the same row in every cycle. Where an event meets one pixel and all its groups, a row returns
     every `groups` cycles at the earliest; for distances that cannot occur nothing is forwarded.

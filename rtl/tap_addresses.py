@@ -92,6 +92,7 @@ class TapAddressGenerator(wiring.Component):
         close = Signal()
         last_group = item.first.groups == 0
         m.d.comb += [
+            scheduler.busy.eq(busy),
             free.eq(~(busy & reached).any()),
             issue.eq(item_valid & ~item.is_close & free),
             close.eq(item_valid & item.is_close & free),
@@ -128,7 +129,7 @@ class TapAddressGenerator(wiring.Component):
             self.closed.error.eq(item.error),
             self.pulses.frames.eq(close & item.last),
             self.pulses.integrate.eq(issue),
-            self.pulses.stalls.eq(item_valid & ~free),
+            self.pulses.stalls.eq(Mux(item_valid, ~free, scheduler.waiting)),
         ]
         for bank in range(banks):
             up = self._rows_up(item.bank, bank)
@@ -156,7 +157,6 @@ class TapAddressGenerator(wiring.Component):
         complete = Signal()
         m.d.sync += complete.eq(issue if parameters.partial else issue & last_group)
         self._touch(m, places, complete)
-        return m
         return m
 
     def _rows_up(self, lowest: Value, bank: int) -> Value:

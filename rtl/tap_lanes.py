@@ -93,7 +93,7 @@ class TapLanes(wiring.Component):
                     accumulators.row.eq(self._memory_row(target.row)),
                     accumulators.first.eq(first[bank][column]),
                     accumulators.products.eq(products[bank][column]),
-                    accumulators.reading.eq(self.reading & (self.read_bank == bank)),
+                    accumulators.reading.eq(self.reading[bank]),
                     accumulators.read_row.eq(self._memory_row(self.read_row)),
                     accumulators.read_enable.eq(self.read_enable),
                 ]

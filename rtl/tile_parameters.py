@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+from amaranth.utils import bits_for
+
 from lmht.rtl.checks import check_choice, check_range
 from lmht.rtl.events import EventLayout
 from lmht.rtl.memory_shape import MemoryShape
@@ -43,6 +45,9 @@ class TileParameters:
         Pooling of the tile's own output levels.
     skip_quiet : bool
         Pixels that no event has touched are not updated where their levels are known to be 0.
+    constant_events : bool
+        Pixels that no event has touched, but whose levels are not all 0, send these from a table; otherwise they are
+        updated as zeros. Only with `skip_quiet`.
     tap_unroll : bool
         All taps of an event are integrated in one cycle for each group of lanes, not one tap a cycle.
     """
@@ -59,6 +64,7 @@ class TileParameters:
     mix_multipliers: int = 1
     pooling: Pooling | None = None
     skip_quiet: bool = True
+    constant_events: bool = False
     tap_unroll: bool = False
 
     def __post_init__(self) -> None:
@@ -88,6 +94,8 @@ class TileParameters:
                 )
         if self.neuron.is_classifier and ((self.height, self.width) != (1, 1) or self.pooling is not None):
             raise ValueError("a classifier has one output pixel and no pooling")
+        if self.constant_events and (self.neuron.is_classifier or not self.skip_quiet):
+            raise ValueError("constant_events must be False for a classifier, and without skip_quiet")
         if self.pooling is not None and 0 in self.pooling.pooled(self.height, self.width):
             raise ValueError(
                 f"pooling window must fit the {self.height} x {self.width} map, not be {self.pooling.size}"
@@ -213,6 +221,8 @@ class TileParameters:
         ``multipliers``: row ``r * mix_phases + p``; field ``k * mix_multipliers + i`` of ``GB`` bits holds
         ``G[t, u, n]`` with ``t * T_in + u = p * mix_multipliers + i`` of local neuron ``r * update_lanes + k``.
         ``constants``: one row, :attr:`constants_fields` (absent for a classifier).
+        ``quiet_levels``, with `constant_events`: row ``r``; field ``k * T + t`` of as many bits as hold
+        ``levels`` is the level ``k[t]`` of local neuron ``r * update_lanes + k`` without any input.
         """
         neuron = self.neuron
         shapes = {}
@@ -232,4 +242,8 @@ class TileParameters:
         if not neuron.is_classifier:
             width = sum(width for _, width in self.constants_fields.values())
             shapes["constants"] = MemoryShape(width=width, depth=1)
+        if self.constant_events and neuron.levels is not None:
+            shapes["quiet_levels"] = MemoryShape(
+                width=self.update_lanes * neuron.steps * bits_for(neuron.levels), depth=self.update_rows
+            )
         return shapes

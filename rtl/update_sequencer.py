@@ -18,7 +18,8 @@ def update_row_layout(parameters: TileParameters) -> data.StructLayout:
     """One update row: the accumulators of `update_lanes` neurons of pixel ``x``.
 
     ``last`` vector of this row of the map; with it ``frame``, the last row of the frame, and the frame's ``error``;
-    ``empty``: nothing to update, the row had no pixel to visit (with ``last`` only).
+    ``empty``: nothing to update, the row had no pixel to visit (with ``last`` only); ``quiet``: no event has
+    touched the pixel, and its levels come from the table of ``constant_events``.
     """
     return data.StructLayout(
         {
@@ -27,6 +28,7 @@ def update_row_layout(parameters: TileParameters) -> data.StructLayout:
             "frame": 1,
             "error": 1,
             "empty": 1,
+            "quiet": 1,
             "accumulators": data.ArrayLayout(accumulators_layout(parameters), parameters.update_lanes),
         }
     )
@@ -47,7 +49,8 @@ class UpdateSequencer(wiring.Component):
     ``silent`` : in, pixels without events have no spikes; constant while frames run
     ``freed`` : out, one bit a bank: what it held has been read
     ``reading``, ``read_bank``, ``read_row``, ``read_enable``, ``read_data`` : the banks' read port
-        (:class:`~lmht.rtl.synapse_lanes.SynapseLanes`)
+        (:class:`~lmht.rtl.synapse_lanes.SynapseLanes`); a bank is ``reading`` from the cycle after its closing until
+        it has been freed, which costs the way to the memories no logic
     ``o`` : out stream of :func:`update_row_layout`, ``update_rows`` a pixel
     ``pulses`` : out, ``skipped`` pixels
 
@@ -73,7 +76,7 @@ class UpdateSequencer(wiring.Component):
                 "touched": In(touched_layout(width=width, banks=banks, parts=self._parts_touched)),
                 "silent": In(1),
                 "freed": Out(banks),
-                "reading": Out(1),
+                "reading": Out(banks),
                 "read_bank": Out(range(banks)),
                 "read_row": Out(range(parameters.bank_rows)),
                 "read_enable": Out(1),
@@ -108,11 +111,16 @@ class UpdateSequencer(wiring.Component):
             walk.silent.eq(self.silent),
             self.pulses.eq(walk.pulses),
             self.freed.eq(walk.freed | fetch.freed),
-            self.reading.eq(fetch.reading),
             self.read_bank.eq(fetch.read_bank),
             self.read_row.eq(fetch.read_row),
             self.read_enable.eq(fetch.read_enable),
         ]
+
+        for bank in range(parameters.banks):
+            with m.If(self.closed_valid & (self.closed.bank == bank)):
+                m.d.sync += self.reading[bank].eq(1)
+            with m.Elif(self.freed[bank]):
+                m.d.sync += self.reading[bank].eq(0)
 
         # An accumulator row is shifted out: slot 0 is on the output.
         fetched = fetch.o.payload
@@ -128,6 +136,7 @@ class UpdateSequencer(wiring.Component):
             self.o.payload.frame.eq(tag.frame),
             self.o.payload.error.eq(tag.error),
             self.o.payload.empty.eq(tag.empty),
+            self.o.payload.quiet.eq(tag.quiet & int(parameters.constant_events)),
             fetch.o.ready.eq((left == 0) | ((left == 1) & self.o.ready)),
         ]
         with m.If(self.o.valid & self.o.ready):

@@ -31,12 +31,15 @@ class TileExpectations:
         Events that it takes, over all its inputs, and that it sends; a classifier sends all its logits.
     integration, update : numpy.ndarray
         Cycles that its synapse lanes and its mixing multipliers work.
+    constant : numpy.ndarray
+        Vectors of levels that are sent without products (``constant_events``), a cycle each.
     """
 
     events_in: IntArray
     events_out: IntArray
     integration: IntArray
     update: IntArray
+    constant: IntArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +84,9 @@ class Expectations:
             "events_in": expected.events_in,
             "dropped": 0,
             "integrate": expected.integration,
-            "skipped": tile.height * tile.width - expected.update // tile.update_cycles,
+            "skipped": tile.height * tile.width
+            - expected.update // tile.update_cycles
+            - expected.constant // tile.update_rows,
             "update": expected.update,
             "events_out": expected.events_out,
         }
@@ -126,6 +131,7 @@ def _expect_batch(
             events_out=_per_image(work.tiles[tile.name].sent),
             integration=_per_image(*work.tiles[tile.name].integration),
             update=_per_image(work.tiles[tile.name].update),
+            constant=_per_image(work.tiles[tile.name].constant),
         )
         for tile in parameters.tiles
     }
@@ -155,14 +161,15 @@ def stage_work(expected: Expectations, parameters: DesignParameters) -> list[Sta
     """Work of every resource that can bind: frame encoder; integration, update and encoder of each tile.
 
     As defined for the project's utilization figure: integration takes events times taps times groups, the update the
-    neurons of touched pixels over update lanes, times the phases of shared multipliers, an encoder its events.
+    neurons of touched pixels over update lanes, times the phases of shared multipliers, and those that send constant
+    events once, an encoder its events.
     """
     work = [StageWork("frame_encoder", "encoder", expected.link_events[:, 0])]
     for tile in parameters.tiles:
         own = expected.tiles[tile.name]
         work += [
             StageWork(tile.name, "integration", own.integration),
-            StageWork(tile.name, "update", own.update),
+            StageWork(tile.name, "update", own.update + own.constant),
             StageWork(tile.name, "encoder", own.events_out),
         ]
     return work

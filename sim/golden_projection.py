@@ -89,9 +89,14 @@ class GoldenProjection:
             images_at_once = max(1, _WINDOW_ELEMENTS // (height * width * self._weights[:, :, 0].numel()))
             sums = torch.cat([self._convolve_integers(part) for part in maps.split(images_at_once)])
         else:
+            planes = maps.permute(0, 3, 1, 2)
+            if planes.shape[1] == 1:
+                # The strides of a permuted single channel name no layout: with stride (1, 2) PyTorch 2.13 then
+                # reads memory beyond the map.
+                planes = maps.reshape(len(maps), 1, *maps.shape[1:3])
             with torch.backends.nnpack.flags(enabled=False):
                 sums = functional.conv2d(
-                    maps.permute(0, 3, 1, 2),
+                    planes,
                     self._weights,
                     stride=projection.stride,
                     padding=projection.padding,

@@ -257,7 +257,7 @@ class Reader:
                     for row in range(self.tile.bank_rows)
                     for action in ("address", "wait", "wait", "data")
                 ]
-                self._set("reading", 1)
+                self._set("reading", 1 << closed["bank"])
                 self._read_on()
             else:
                 self._free(closed)

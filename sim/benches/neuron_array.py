@@ -2,7 +2,8 @@
 
 Parameters (JSON): ``tile`` (fields of TileParameters), ``data`` (npz: the layer's arrays, the packed memories and
 ``sums`` of shape (pixels, T_in, N)), ``idle``, ``ready`` (pattern names), ``empty`` (probability of a row of the map
-without pixels), ``result`` (npz to write: ``levels`` of shape (pixels, T, N)).
+without pixels), ``quiet`` (share of pixels without events, whose sums are 0 and whose accumulators carry anything),
+``result`` (npz to write: ``levels`` of shape (pixels, T, N)).
 """
 
 from __future__ import annotations
@@ -50,12 +51,25 @@ def _map_rows(tile: TileParameters, pixels: int, empty: float, rng: random.Rando
     return rows
 
 
-def _words(tile: TileParameters, row: MapRow, sums: np.ndarray, rng: random.Random) -> list[dict[str, int]]:
-    """Update rows of a row of the map; lanes beyond the channels carry zeros, an empty row anything."""
+def _noise(tile: TileParameters, rng: random.Random) -> dict[str, int]:
     fields = layout_fields(update_row_layout(tile))
+    return {
+        name: rng.randrange(1 << width - 1)
+        for name, (_, width) in fields.items()
+        if name.startswith("accumulators")
+    }
+
+
+def _words(
+    tile: TileParameters, row: MapRow, sums: np.ndarray, quiet: set[int], rng: random.Random
+) -> list[dict[str, int]]:
+    """Update rows of a row of the map; lanes beyond the channels carry zeros, an empty row or quiet pixel anything."""
     words: list[dict[str, int]] = []
     for x, number in row.pixels:
         for update_row in range(tile.update_rows):
+            if number in quiet:
+                words.append({"x": x, "quiet": 1} | _noise(tile, rng))
+                continue
             values = {"x": x}
             for lane in range(tile.update_lanes):
                 neuron = update_row * tile.update_lanes + lane
@@ -64,14 +78,7 @@ def _words(tile: TileParameters, row: MapRow, sums: np.ndarray, rng: random.Rand
                     values[f"accumulators__{lane}__{step}"] = value
             words.append(values)
     if not words:
-        words = [
-            {
-                name: rng.randrange(1 << width - 1)
-                for name, (_, width) in fields.items()
-                if name.startswith("accumulators")
-            }
-        ]
-        words[0]["empty"] = 1
+        words = [{"empty": 1} | _noise(tile, rng)]
     words[-1] |= {"last": 1, "frame": int(row.frame), "error": int(row.error)}
     return words
 
@@ -85,6 +92,8 @@ async def levels(dut: Any) -> None:
     arrays = np.load(Path(str(given["data"])))
     layer = ScalarLayer.from_arrays(arrays, tile.neuron)
     sums = arrays["sums"]
+    quiet = {number for number in range(len(sums)) if rng.random() < float(given["quiet"])}
+    sums[sorted(quiet)] = 0
 
     bench = Bench(dut)
     source = bench.add(
@@ -102,7 +111,7 @@ async def levels(dut: Any) -> None:
 
     rows = _map_rows(tile, len(sums), float(given["empty"]), rng)
     for row in rows:
-        source.send(_words(tile, row, sums, rng))
+        source.send(_words(tile, row, sums, quiet, rng))
     last_bit = layout_fields(map_vector_layout(tile))["last"][0]
 
     def ended() -> bool:
@@ -111,7 +120,7 @@ async def levels(dut: Any) -> None:
     work = len(sums) * tile.update_cycles + 200 * len(rows)
     await bench.run_until(ended, limit=20 * work + 1000, what="the neuron array")
     await bench.run(20)
-    assert pulses.totals()["update"] == len(sums) * tile.update_cycles
+    assert pulses.totals()["update"] == (len(sums) - len(quiet)) * tile.update_cycles
 
     found = _found(tile, rows, sink.items, len(sums))
     part = slice(tile.channel_offset, tile.channel_offset + tile.channels)

@@ -141,15 +141,14 @@ class Banks:
     def _read(self) -> None:
         """Every bank has a read port of its own, which the integration uses while it is not owned."""
         dut = self.dut
-        owner = int(dut.read_bank.value) if int(dut.reading.value) else None
+        owned = int(dut.reading.value)
         for bank, pipeline in enumerate(self.pipelines):
-            if bank != owner:
+            if not owned >> bank & 1:
                 pipeline[:] = [self.rng.choice(self.rows[bank]), *pipeline[:-1]]
             elif int(dut.read_enable.value):
                 assert self.busy[bank], f"bank {bank} is read after it was freed"
                 pipeline[:] = [self.rows[bank][int(dut.read_row.value)], *pipeline[:-1]]
-        if owner is not None:
-            dut.read_data.value = self.pipelines[owner][-1]
+        dut.read_data.value = self.pipelines[int(dut.read_bank.value)][-1]
 
 
 class SequencerBench(Bench):

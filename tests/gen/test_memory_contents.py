@@ -125,6 +125,13 @@ def check_neurons(tile, layer, contents):
         assert field(row, *fields[f"q{t}"]) == layer.leak[t]
     levels = quiet_levels(layer)[:, tile.channel_offset : tile.channel_offset + tile.channels]
     assert field(row, *fields["silent"]) == (levels.max() == 0)
+    if tile.constant_events:
+        bits = neuron.levels.bit_length()
+        table = contents[f"{tile.name}_quiet_levels"]
+        for n in range(tile.channels):
+            r, k = divmod(n, tile.update_lanes)
+            for t in range(neuron.steps):
+                assert field(table[r], (k * neuron.steps + t) * bits, bits) == levels[t, n]
 
 
 def assert_same(layers, network):

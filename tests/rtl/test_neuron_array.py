@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lmht.gen import memory_contents
 from lmht.gen.choose_widths import choose_widths
 from lmht.gen.integer import IntegerLayer, IntegerNetwork
 from lmht.gen.integer_projection import IntegerProjection
 from lmht.gen.memory_contents import pack_memories
 from lmht.gen.plan import PlanOptions, plan
+from lmht.gen.quiet import quiet_levels
 from lmht.rtl.fire import Fire
 from lmht.rtl.neuron_array import NeuronArray
 from lmht.rtl.verilog import emit_verilog, memory_source
@@ -33,6 +35,7 @@ def run(
     name: str = "array",
     ready: str = "always",
     empty: float = 0.0,
+    quiet: float = 0.0,
     **options: Any,
 ) -> np.ndarray:
     """Levels that the hardware of `layer` emits for accumulators `sums`, shape (pixels, T, N)."""
@@ -98,6 +101,7 @@ def run(
             "idle": "often",
             "ready": ready,
             "empty": empty,
+            "quiet": quiet,
         },
         folder=folder,
         seed=SEED,
@@ -126,6 +130,27 @@ def plain_layer(steps: int, levels: int, neurons: int, initial_membrane: int) ->
         fraction_bits=FRACTION_BITS,
         initial_membrane=initial_membrane,
     )
+
+
+def speaking_layer() -> tuple[IntegerLayer, np.ndarray]:
+    """A layer some of whose neurons spike without input, and accumulators of 40 pixels."""
+    rng = np.random.default_rng(SEED)
+    layer = random_layer(
+        rng,
+        source=0,
+        inputs=(8, 2, 6),
+        kernel=(1, 1),
+        neurons=10,
+        steps=2,
+        levels=3,
+        input_steps=2,
+        input_max_level=3,
+        leak=True,
+        weight_bits=4,
+    )
+    bias = layer.bias.copy()
+    bias[::3] = np.abs(layer.projections[0].weights).sum() // 4
+    return replace(layer, bias=bias), rng.integers(-60, 60, (40, 2, layer.channels))
 
 
 @pytest.mark.parametrize(
@@ -218,6 +243,25 @@ def test_theorem_4_2_equals_qcfs(levels: int, steps: int, tmp_path: Path) -> Non
     # a / θ * Q = clamp(floor(z Q / θ + 1/2), 0, Q) with z the mean current of an IF step, current / L.
     total = np.clip((2 * current[:, 0] * steps + THETA) // (2 * THETA), 0, quanta)
     assert np.array_equal(found.sum(axis=1), total)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"update_lanes": 2, "mix_multipliers": 2}, {"update_lanes": 4, "mix_multipliers": 4}]
+)
+def test_quiet_pixels_send_their_constant_events(options: dict, tmp_path: Path) -> None:
+    layer, sums = speaking_layer()
+    levels = run(tmp_path, layer, sums, quiet=0.6, empty=0.2, ready="half", lanes=[1, 4, 2], **options)
+    spontaneous = quiet_levels(layer)
+    assert spontaneous.any()
+    assert (levels == spontaneous).all(axis=(1, 2)).sum() > 10
+
+
+def test_a_wrong_constant_event_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pack = memory_contents._pack_quiet_levels
+    monkeypatch.setitem(memory_contents._PACKERS, "quiet_levels", lambda *given: pack(*given) ^ 1)
+    layer, sums = speaking_layer()
+    with pytest.raises(BenchFailure, match="expected level"):
+        run(tmp_path, layer, sums, quiet=0.6, lanes=[1, 4, 2])
 
 
 def test_a_wrong_clamp_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

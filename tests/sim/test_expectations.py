@@ -111,8 +111,10 @@ def test_work_of_every_tile_is_that_of_its_single_events(seed):
                 own = slice(tile.channel_offset, tile.channel_offset + tile.channels)
                 skips = not quiet_levels(network.layers[tile.layer])[:, own].any()
                 assert skips or not quiet
-            updated = len(touched) if skips else tile.height * tile.width
+            pixels = tile.height * tile.width
+            updated = len(touched) if skips or tile.constant_events else pixels
             assert found.update[number] == updated * tile.update_cycles
+            assert found.constant[number] == (0 if skips else (pixels - updated) * tile.update_rows)
             if tile.neuron.is_classifier:
                 assert found.events_out[number] == tile.channels
             else:
@@ -120,15 +122,25 @@ def test_work_of_every_tile_is_that_of_its_single_events(seed):
                 assert found.events_out[number] == sum(c in channels for _, _, c in events[tile.layer])
 
 
-def test_a_biased_layer_updates_every_pixel():
+@pytest.mark.parametrize("skip_quiet", [True, False])
+def test_a_biased_layer_sends_constant_events_or_updates_every_pixel(skip_quiet):
     rng = np.random.default_rng(1)
-    network, design = random_design(rng, make=random_conv_network, quiet=False, hidden_layers=(1, 1))
+    network, design = random_design(
+        rng,
+        make=random_conv_network,
+        quiet=False,
+        hidden_layers=(1, 1),
+        plan_options=PlanOptions(skip_quiet=skip_quiet),
+    )
     images = np.zeros((1, *network.input_shape), np.uint8)
     levels = GoldenModel(network).run(images, keep_levels=True).levels[0]
     tile = design.tiles[0]
     assert levels.any(), "a neuron must spike from its bias alone"
-    updated = tile.height * tile.width
-    assert expect(network, design, images).tiles[tile.name].update.tolist() == [updated * tile.update_cycles]
+    found = expect(network, design, images).tiles[tile.name]
+    pixels = tile.height * tile.width
+    assert tile.constant_events == skip_quiet
+    assert found.update.tolist() == [0 if skip_quiet else pixels * tile.update_cycles]
+    assert found.constant.tolist() == [pixels * tile.update_rows if skip_quiet else 0]
 
 
 def test_counters_follow_from_the_work():
@@ -142,10 +154,11 @@ def test_counters_follow_from_the_work():
         name = f"router{source + 1}"
         assert counters[f"{name}_events_out"] == consumers * counters[f"{name}_events_in"]
     for tile in design.tiles:
-        update = expected.tiles[tile.name].update.sum()
+        update, constant = (getattr(expected.tiles[tile.name], name).sum() for name in ("update", "constant"))
         assert counters[f"{tile.name}_update"] == update
         skipped = counters[f"{tile.name}_skipped"]
-        assert (3 * tile.height * tile.width - skipped) * tile.update_cycles == update
+        pixels = 3 * tile.height * tile.width
+        assert pixels == skipped + update / tile.update_cycles + constant / tile.update_rows
     resources = {(work.stage, work.resource) for work in stage_work(expected, design)}
     assert ("frame_encoder", "encoder") in resources
     assert {(tile.name, "update") for tile in design.tiles} < resources
