@@ -67,7 +67,7 @@ def compile_run(
     skip_quiet: Annotated[
         bool,
         typer.Option(
-            help="Skip pixels that no event has touched, where their neurons are known to be silent."
+            help="Spend no arithmetic on pixels that no event has touched: skip them, or send their constant events."
         ),
     ] = True,
     data_dir: DataDir = None,
