@@ -106,8 +106,12 @@ def test_flipped_weight_bit_is_named(copied, images):
 
 
 @pytest.mark.slow
-def test_wrong_logit_of_the_driver_is_named(copied, images):
-    """Every word inside the design is right: the fault is found to lie outside."""
+def test_wrong_driver_is_named(copied, images):
+    """A wrong logit, though every word inside the design is right: the fault is found to lie outside. Flags that the
+    driver hides are missed when a packet is malformed."""
+    plant(
+        copied, "lmht.c", "*flagged = (trailer >> LMHT_TRAILER_ERROR_OFFSET & 1u) != 0;", "*flagged = false;"
+    )
     plant(
         copied,
         "lmht.c",
@@ -120,6 +124,8 @@ def test_wrong_logit_of_the_driver_is_named(copied, images):
     assert "image 0: logit 4 is" in place.message
     assert place.message.endswith("the fault lies in the ports or in the driver")
     assert sum(item.kind == "logit" for item in report.differences) == 20
+    with pytest.raises(SimulationError, match=r"^the result of a packet too short is not flagged$"):
+        DriverEngine(copied, optimize=False).run(images, disturb=5)
 
 
 @pytest.mark.slow
