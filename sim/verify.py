@@ -261,7 +261,7 @@ def _message(report: VerifyReport) -> str:
         else ""
     )
     if report.disturb:
-        stress += f", a soft reset and a malformed packet before every {report.disturb}th of them"
+        stress += f", a soft reset and a malformed packet before every {report.disturb} of them"
     through = f"{report.images} images through {report.engine}{stress}"
     if report.ok:
         return (
