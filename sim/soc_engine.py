@@ -139,13 +139,17 @@ class SocEngine:
             assert process.stdout is not None
             assert process.stderr is not None
             for line in process.stdout:
+                if not line.endswith("\n"):
+                    break  # cut off: the error output says why
                 report.add(line)
                 if progress is not None:
                     progress(len(report.images), len(images))
             kind, _, rest = process.stderr.read().strip().partition(" ")
-            if process.wait() or kind != "cycles":
-                reason = rest if kind == "error" else f"the simulation died: {kind} {rest}".strip()
-                raise SimulationError(reason)
+            status = process.wait()
+            if kind == "error":
+                raise SimulationError(rest)
+            if status or kind != "cycles":
+                raise SimulationError(f"the system ended with status {status}")
         return SocRun(report, int(rest), time.perf_counter() - start)
 
 

@@ -86,7 +86,9 @@ int main(int argc, char** argv) {
             if (uart.character() == '\n') std::fflush(stdout);
         }
         if (top.rst) continue;
-        if (top.faulted) problem = "the processor or its DMA accessed " + hexadecimal(top.fault_address) + ", which is not allowed";
+        if (top.faulted) {
+            problem = "the processor or its DMA accessed " + hexadecimal(top.fault_address) + ", which is not allowed";
+        }
         if (top.trapped) problem = "the processor met an instruction that it cannot execute, or a misaligned address";
         if (silent > quiet) problem = "nothing came over the UART for " + std::to_string(quiet) + " cycles";
     }
