@@ -1,4 +1,4 @@
-"""Command line: ``lmht train | convert | compile | verify | soc | bench | demo``.
+"""Command line: ``lmht train | convert | stats | compile | verify | soc | bench | demo``.
 
 Modules that import PyTorch or Amaranth are imported inside the commands, so that ``--help`` answers at once.
 """
@@ -17,6 +17,7 @@ from lmht.gen.cli_convert import convert
 from lmht.gen.cli_demo import demo
 from lmht.gen.cli_errors import INTERRUPTED, Failure, explain
 from lmht.gen.cli_soc import soc
+from lmht.gen.cli_stats import stats
 from lmht.gen.cli_train import train
 from lmht.gen.cli_verify import verify
 
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 app.command("train")(train)
 app.command("convert")(convert)
+app.command("stats")(stats)
 app.command("compile")(compile_run)
 app.command("verify")(verify)
 app.command("soc")(soc)

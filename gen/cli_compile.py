@@ -19,7 +19,7 @@ from lmht.gen.cli_options import (
 if TYPE_CHECKING:
     from lmht.gen.compile import CompileOptions
 
-__all__ = ["compile_run"]
+__all__ = ["check_spiking", "compile_run"]
 
 _MEASURED_IMAGES = 200
 
@@ -113,12 +113,12 @@ def compile_run(
         pixel_density=pixel_density,
         spike_density=spike_density,
     )
-    _check_spiking(run)
+    check_spiking(run)
     report = compile_network(run, out, _with_densities(options, run, data_dir))
     make_console().print(report_tables(report))
 
 
-def _check_spiking(run: Path) -> None:
+def check_spiking(run: Path) -> None:
     """Refuse a QCFS network, which has no hardware."""
     from lmht.model.checkpoint import read_run_config
 

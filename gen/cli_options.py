@@ -34,8 +34,6 @@ __all__ = [
     "parse_unroll",
 ]
 
-_MEASURED_BATCH = 100
-
 BuildFolder = Annotated[Path, typer.Argument(metavar="BUILD", help="Folder that `lmht compile` wrote.")]
 DataDir = Annotated[
     Path | None,
@@ -169,26 +167,10 @@ def measure_densities(
     """The options with the densities of these images, where none are given: the parts of the pixels, and of the map
     that each hidden layer sends on, that are events in the integer network."""
     from lmht.gen.compile import to_integers
-    from lmht.gen.frame_work import pooled_events
-    from lmht.gen.plan_tiles import own_pooling
-    from lmht.sim.golden import GoldenModel
+    from lmht.gen.event_statistics import measure_events
 
-    integers = to_integers(network, options, name="measured")
-    golden = GoldenModel(integers)
-    poolings = [own_pooling(integers, index) for index in range(len(integers.layers) - 1)]
-    totals = [0] * (len(integers.layers) - 1)
-    sizes = [0] * len(totals)
-    for batch in images.split(_MEASURED_BATCH):
-        levels = golden.run(batch, keep_levels=True).levels
-        for index, sent in enumerate(levels or ()):
-            channels, height, width = integers.layers[index].shape
-            spikes = sent.amax(dim=0).numpy().reshape(-1, height, width, channels) > 0
-            pooling = poolings[index]
-            events = spikes if pooling is None else pooled_events(spikes, pooling.size)
-            totals[index] += int(events.sum())
-            sizes[index] += events.size
-    parts = tuple(total / size for total, size in zip(totals, sizes, strict=True))
-    measured = {"pixel_density": float((images != 0).double().mean()), "spike_density": parts or None}
+    found = measure_events(to_integers(network, options, name="measured"), images)
+    measured = {"pixel_density": found.pixel_density, "spike_density": found.spike_densities or None}
     return options.model_copy(
         update={name: value for name, value in measured.items() if getattr(options, name) is None}
     )

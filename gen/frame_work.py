@@ -16,7 +16,14 @@ from lmht.rtl.parameters import DesignParameters
 from lmht.rtl.projection import ProjectionParameters
 from lmht.rtl.tile_parameters import TileParameters
 
-__all__ = ["FrameWork", "TileRows", "expected_frames", "measure_frames", "pooled_events"]
+__all__ = [
+    "FrameWork",
+    "TileRows",
+    "expected_frames",
+    "measure_frames",
+    "measure_integration",
+    "pooled_events",
+]
 
 Array = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -103,7 +110,7 @@ def measure_frames(
         update, constant = _measure_update(tile, inputs, silent=not last and _is_silent(network, tile))
         works[tile.name] = TileRows(
             integration=tuple(
-                _measure_integration(tile, number, events) for number, events in enumerate(inputs)
+                measure_integration(tile, number, events) for number, events in enumerate(inputs)
             ),
             update=update,
             constant=constant,
@@ -169,8 +176,12 @@ def pooled_events(values: BoolArray, size: tuple[int, int]) -> BoolArray:
     return pooled
 
 
-def _measure_integration(tile: TileParameters, number: int, events: BoolArray) -> Array:
-    """Cycles by row of the link."""
+def measure_integration(tile: TileParameters, number: int, events: BoolArray) -> Array:
+    """Cycles of a tile's synapse lanes for the events of a projection, shape (frames, rows of the link).
+
+    `events` are those on the link, shape (frames, H, W, C). With one lane and without ``tap_unroll``, they are the
+    synaptic operations: events x outputs that they reach x channels that they are connected to.
+    """
     projection = tile.projections[number]
     rows, columns = (reached_outputs(projection, axis) for axis in (0, 1))
     if tile.tap_unroll:
