@@ -258,6 +258,7 @@ def measure(
     say(f"{run}: {build.source.architecture}, compiled in {time.perf_counter() - start:.0f} s")
     figures = {
         "dataset": record.dataset,
+        "width": record.network.width,
         "architecture": build.source.architecture,
         "design_hash": build.manifest.design_hash,
         "weights_sha256": build.source.weights_sha256,
@@ -302,8 +303,9 @@ def readme_table(networks: dict[str, dict[str, Any]]) -> Iterable[str]:
     yield f"| {' | '.join('---' for _ in columns)} |"
     for name, figures in networks.items():
         checked, paced = figures["check"], figures["pace"]
+        width = "" if figures["width"] == 1 else f" at width {figures['width']:g}"
         yield (
-            f"| {name}, {figures['dataset']} | {figures['accuracy_pytorch']:.2%}, {checked['accuracy']:.2%} "
+            f"| {name}{width}, {figures['dataset']} | {figures['accuracy_pytorch']:.2%}, {checked['accuracy']:.2%} "
             f"of {checked['images']:,} | {'all' if checked['equal'] else '**not all**'} of {checked['logits']:,} | "
             f"{checked['cycles_per_image']:,} | {checked['utilization']:.1%} of the time | "
             f"{paced['deviation']:.2%} off |"

@@ -10,12 +10,15 @@ one call after the other.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import multiprocessing
+import os
 import resource
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -35,10 +38,48 @@ SECONDS, GIBIBYTES = 60, 4
 """Targets of emitting ResNet-18."""
 
 
-def usage() -> tuple[float, float]:
-    """Seconds of processor time and the largest resident set, GiB, of this process and its children."""
+def processor_seconds() -> float:
+    """Of this process and its children that have ended."""
     parts = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(part.ru_utime + part.ru_stime for part in parts), sum(part.ru_maxrss for part in parts) / 2**20
+    return sum(part.ru_utime + part.ru_stime for part in parts)
+
+
+class PeakMemory(threading.Thread):
+    """Largest sum of the resident sets of this process and its children, looked at every few milliseconds."""
+
+    INTERVAL = 0.02
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.bytes = 0
+        self._ended = threading.Event()
+
+    def run(self) -> None:
+        while not self._ended.wait(self.INTERVAL):
+            self.bytes = max(self.bytes, sum(map(self._resident, self._processes())))
+
+    def stop(self) -> float:
+        """GiB."""
+        self._ended.set()
+        self.join()
+        return self.bytes / 2**30
+
+    @staticmethod
+    def _processes() -> list[str]:
+        """This process, its children and theirs."""
+        processes = [str(os.getpid())]
+        for process in processes:
+            for children in Path(f"/proc/{process}/task").glob("*/children"):
+                with contextlib.suppress(OSError):
+                    processes += children.read_text().split()
+        return processes
+
+    @staticmethod
+    def _resident(process: str) -> int:
+        try:
+            return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * resource.getpagesize()
+        except OSError:  # it has just ended
+            return 0
 
 
 def emit(net: str, lanes: int, density: float) -> dict[str, Any]:
@@ -48,10 +89,11 @@ def emit(net: str, lanes: int, density: float) -> dict[str, Any]:
     options = CompileOptions(name=net, lanes=lanes, pixel_density=1.0, spike_density=density)
     with tempfile.TemporaryDirectory(prefix="lmht-full-width-") as name:
         folder = Path(name) / net
-        before, start = usage()[0], time.perf_counter()
+        memory = PeakMemory()
+        memory.start()
+        before, start = processor_seconds(), time.perf_counter()
         report = compile_network(network, folder, options)
-        seconds = time.perf_counter() - start
-        cpu, memory = usage()
+        seconds, cpu = time.perf_counter() - start, processor_seconds() - before
         build = Build.open(folder)
         sources = [str(path) for path in build.verilog_files]
         command = ["verilator", "--lint-only", "-Wall", *(f"-Wno-{waiver}" for waiver in LINT_WAIVERS)]
@@ -64,8 +106,8 @@ def emit(net: str, lanes: int, density: float) -> dict[str, Any]:
             "lanes": lanes,
             "density": density,
             "seconds": round(seconds, 1),
-            "cpu_seconds": round(cpu - before, 1),
-            "gibibytes": round(memory, 2),
+            "cpu_seconds": round(cpu, 1),
+            "gibibytes": round(memory.stop(), 2),
             "verilog_bytes": sum(path.stat().st_size for path in build.verilog_files),
             "lint": "clean" if linted.returncode == 0 else linted.stderr.splitlines()[0],
             "parameters": sum(parameter.numel() for parameter in network.parameters()),
