@@ -67,6 +67,9 @@ def train(
     batch_size: Annotated[int | None, typer.Option(help="Images per update.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
     weight_decay: Annotated[float | None, typer.Option(help="Weight decay of the weights.")] = None,
+    activity_penalty: Annotated[
+        float, typer.Option(help="Added to the loss per level of the neurons' mean level: fewer spikes.")
+    ] = 0.0,
     augment: Annotated[AugmentName | None, typer.Option(help="Random changes of training images.")] = None,
     precision: Annotated[
         PrecisionName, typer.Option(help="bfloat16 is quicker with convolutions on processors made for it.")
@@ -125,6 +128,7 @@ def train(
             "batch_size": batch_size,
             "learning_rate": learning_rate,
             "weight_decay": weight_decay,
+            "activity_penalty": activity_penalty,
             "augment": augment and augment.value,
             "precision": precision.value,
             "early_stopping": early_stopping,

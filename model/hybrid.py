@@ -69,7 +69,8 @@ def train_hybrid(
         The QCFS network, with ``activation="qcfs"``; its ``levels`` and ``steps`` are those of the spiking
         network.
     training_config : TrainingConfig
-        Recipe of the QCFS network.
+        Recipe of the QCFS network, but for its ``activity_penalty``: that is for the fine-tuning, where there are
+        spikes.
     dataset : Dataset
         Images and labels.
     out_dir : path
@@ -101,7 +102,7 @@ def train_hybrid(
             (folder / name).unlink(missing_ok=True)
     source = train(
         network_config,
-        training_config,
+        training_config.model_copy(update={"activity_penalty": 0.0}),
         dataset,
         folder / QCFS_FOLDER,
         overwrite=overwrite,

@@ -33,7 +33,7 @@ class EpochRecord(Config):
     epoch : int
         Number of the epoch, from 1.
     loss : float
-        Mean training loss, label smoothing included.
+        Mean training loss, label smoothing and activity penalty included.
     train_accuracy : float
         Accuracy (0 to 1) on the augmented training images while they were trained on.
     validation_accuracy : float or None

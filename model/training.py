@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 from torch.nn import functional as F
 
+from .activity import ActivityMeter
 from .batches import Part, shuffled_batches, split_dataset
 from .checkpoint import CONFIG_FILE, WEIGHTS_FILE, save_checkpoint
 from .config import ConversionRecord, ConvNetworkConfig, EpochRecord, NetworkConfig, RunConfig, TrainingConfig
@@ -87,7 +89,8 @@ def train(
     Raises
     ------
     ValueError
-        If network and data set do not suit each other, or the user's network cannot be built.
+        If network and data set do not suit each other, the user's network cannot be built, or an activity penalty is
+        asked for without LM-HT neurons.
     RunError
         If ``out_dir`` holds another run, or the loss is no longer finite.
     CheckpointError
@@ -101,6 +104,8 @@ def train(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(training_config.seed)
         network = build_network(network_config, folder, source)
+    if training_config.activity_penalty:
+        ActivityMeter(network)
     wanted = RunConfig(
         dataset=dataset.name,
         network=network_config,
@@ -207,9 +212,12 @@ def _train_epoch(
         rate = _learning_rate(config, (epoch - 1) * updates + update, updates)
         for group in state.optimizer.param_groups:
             group["lr"] = rate
-        with torch.autocast(part.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+        meter = ActivityMeter(state.network) if config.activity_penalty else nullcontext()
+        with meter, torch.autocast(part.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
             logits = state.network(images).float()
         loss = F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
+        if isinstance(meter, ActivityMeter):
+            loss = loss + config.activity_penalty * meter.mean_level()
         state.optimizer.zero_grad()
         loss.backward()
         state.optimizer.step()

@@ -29,6 +29,10 @@ class TrainingConfig(Config):
         Length of the rise of the learning rate, in epochs.
     label_smoothing : float
         Part of the target probability spread evenly over all classes.
+    activity_penalty : float
+        Added to the loss for every level of the mean spike level of all neurons and steps
+        (:class:`lmht.model.activity.ActivityMeter`); 0 leaves it out. Trades accuracy for spikes, and with them cycles
+        and energy.
     augment : {"none", "shift", "crop-flip"}
         ``shift`` moves every image by up to ``shift_pixels`` in each direction, at random; ``crop-flip`` crops it
         out of a border of that many black pixels, which is the same, and mirrors every other one.
@@ -53,6 +57,7 @@ class TrainingConfig(Config):
     optimizer: Literal["sgd", "adamw"] = "adamw"
     warmup_epochs: float = Field(default=1.0, ge=0)
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    activity_penalty: float = Field(default=0.0, ge=0)
     augment: Literal["none", "shift", "crop-flip"] = "none"
     shift_pixels: int = Field(default=1, ge=0, le=16)
     precision: Literal["float32", "bfloat16"] = "float32"
