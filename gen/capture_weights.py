@@ -14,7 +14,7 @@ from lmht.gen.folded import FoldedLayer, FoldedNeuron, FoldedProjection
 from lmht.model import QuantConv2d, QuantLinear, WindowLMHT, quantize_symmetric
 from lmht.rtl.projection import STRIDES
 
-__all__ = ["add_currents", "convolve", "describe_neurons", "multiply", "normalize"]
+__all__ = ["STEPS_LIMIT", "add_currents", "convolve", "describe_neurons", "multiply", "normalize"]
 
 STEPS_LIMIT, LEVELS_LIMIT = 8, 15
 
@@ -159,7 +159,7 @@ def describe_neurons(module: WindowLMHT) -> FoldedNeuron:
         if found > limit:
             raise UnmappedError(f"{name} must be between 1 and {limit}, not {found}")
     neuron = FoldedNeuron.of(module)
-    if not (np.isfinite(neuron.mixing).all() and np.isfinite(neuron.leak)):
+    if not (np.isfinite(neuron.mixing).all() and np.isfinite(neuron.leak).all()):
         raise UnmappedError("mixing and leak must be finite")
     return neuron
 

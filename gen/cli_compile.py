@@ -70,6 +70,12 @@ def compile_run(
             help="Spend no arithmetic on pixels that no event has touched: skip them, or send their constant events."
         ),
     ] = True,
+    binary: Annotated[
+        bool,
+        typer.Option(
+            "--binary", help="Run L levels and T steps as L x T binary steps, 8 at most, to compare both."
+        ),
+    ] = False,
     data_dir: DataDir = None,
     pixel_density: Annotated[
         float | None, typer.Option(help="Part of the pixels that are not 0.  [default: measured]")
@@ -91,6 +97,7 @@ def compile_run(
       lmht compile runs/mnist --lanes 16,4 --split 0:3 --out build/mnist-three-tiles
       lmht compile runs/cifar --lane-budget 512 --out build/cifar
       lmht compile runs/mnist-cnn --device ecp5-45k --out build/mnist-cnn
+      lmht compile runs/mnist --binary --out build/mnist-binary
     """
     from lmht.gen.compile import CompileOptions, compile_network
     from lmht.gen.report import report_tables
@@ -110,6 +117,7 @@ def compile_run(
         mix_multipliers=mix_multipliers,
         tap_unroll=parse_unroll(tap_unroll or ()),
         skip_quiet=skip_quiet,
+        binary=binary,
         pixel_density=pixel_density,
         spike_density=spike_density,
     )

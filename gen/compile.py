@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,12 +14,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from lmht.gen.balance_scales import balance_scales
 from lmht.gen.capture import capture
 from lmht.gen.choose_widths import choose_widths
+from lmht.gen.expand_binary import expand_binary
 from lmht.gen.files import replaced_folder
 from lmht.gen.fold_batch_norm import fold_batch_norm
 from lmht.gen.integer import IntegerNetwork
 from lmht.gen.manifest import (
     MANIFEST_FILE,
     MANIFEST_FORMAT,
+    ExpansionRecord,
     Manifest,
     SourceRecord,
 )
@@ -31,6 +33,9 @@ from lmht.rtl.parameters import DesignParameters
 from lmht.rtl.verilog import is_identifier
 
 __all__ = ["CompileOptions", "compile_network", "design_network", "is_build", "to_integers"]
+
+META_EXPANSION = "binary_expansion"
+"""Key of an integer network's ``meta`` under which a binary expansion leaves L and T."""
 
 _Lanes = Annotated[int, Field(ge=1, le=128)]
 _Part = Annotated[float, Field(ge=0, le=1)]
@@ -49,6 +54,9 @@ class CompileOptions(BaseModel):
         ``F``, ``GB`` and ``FL`` of NUMERICS.md.
     weight_bits : int
         Width, 2 to 8, to which weights are rounded that were trained without integers.
+    binary : bool
+        Expand a trained network of L levels and T steps into one of L T binary steps
+        (:func:`~lmht.gen.expand_binary.expand_binary`).
     bus : {"plain", "axi", "wishbone"}
         Emit the design behind AXI4-Lite or Wishbone and AXI4-Stream, too; needs 4 or 8 bytes a beat.
     pixel_density, spike_density : optional
@@ -71,6 +79,7 @@ class CompileOptions(BaseModel):
     mix_multipliers: int | None = Field(default=None, ge=1)
     tap_unroll: bool | dict[int, bool] | None = None
     skip_quiet: bool = True
+    binary: bool = False
     bus: Literal["plain", "axi", "wishbone"] = "plain"
     pixel_density: _Part | None = None
     spike_density: _Part | tuple[_Part, ...] | None = None
@@ -113,6 +122,8 @@ def compile_network(
     options = options or CompileOptions()
     out_dir = Path(out_dir)
     opened = _open_source(source, options.name)
+    if options.binary and isinstance(opened.network, IntegerNetwork):
+        raise ValueError("binary must be off for a network of integers: only a trained network is expanded")
     network = (
         opened.network
         if isinstance(opened.network, IntegerNetwork)
@@ -144,6 +155,7 @@ def compile_network(
         design_hash=design.design_hash,
         architecture=network.architecture,
         layers=layers,
+        expansion=_describe_expansion(network),
         expected_cycles_per_image=expectation.cycles_per_frame,
         busiest_stage=expectation.busiest[0],
         seconds=time.perf_counter() - start,
@@ -151,11 +163,19 @@ def compile_network(
 
 
 def to_integers(network: Network | SpikingNetwork, options: CompileOptions, *, name: str) -> IntegerNetwork:
-    """Passes 1 to 3: capture (or, fully connected, fold batch norm), balance scales, quantize."""
+    """Passes 1 to 3: capture (or, fully connected, fold batch norm), balance scales, quantize.
+
+    With ``options.binary``, the binary expansion comes before the scales.
+    """
     if isinstance(network, SpikingNetwork):
         folded = capture(network, weight_bits=options.weight_bits)
     else:
         folded = fold_batch_norm(network)
+    meta = {}
+    if options.binary:
+        folded = expand_binary(folded)
+        assert folded.expansion is not None, "it is expanded"
+        meta = {META_EXPANSION: asdict(folded.expansion)}
     return quantize(
         balance_scales(folded),
         name=name,
@@ -163,6 +183,7 @@ def to_integers(network: Network | SpikingNetwork, options: CompileOptions, *, n
         multiplier_bits=options.multiplier_bits,
         leak_bits=options.leak_bits,
         fine_biases=isinstance(network, SpikingNetwork),
+        meta=meta,
     )
 
 
@@ -215,13 +236,20 @@ def _identifier(text: str) -> str:
     return plain if is_identifier(plain) else f"design_{plain}"
 
 
+def _describe_expansion(network: IntegerNetwork) -> ExpansionRecord | None:
+    found = network.meta.get(META_EXPANSION)
+    return None if found is None else ExpansionRecord(**found)
+
+
 def _describe_source(source: _Source, network: IntegerNetwork) -> SourceRecord:
     run = source.run
+    expansion = _describe_expansion(network)
     if run is None:
         config = source.network.config if isinstance(source.network, Network) else None
         return SourceRecord(
             architecture=network.architecture,
             network=None if config is None else config.model_dump(mode="json"),
+            binary_expansion=expansion,
         )
     return SourceRecord(
         dataset=run.dataset,
@@ -231,4 +259,5 @@ def _describe_source(source: _Source, network: IntegerNetwork) -> SourceRecord:
         validation_accuracy=run.best_accuracy,
         test_accuracy=run.test_accuracy,
         weights_sha256=run.weights_sha256,
+        binary_expansion=expansion,
     )

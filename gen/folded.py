@@ -15,7 +15,14 @@ from lmht.gen.integer import PIXEL_MAX
 from lmht.model import LMHT
 from lmht.rtl.projection import IMAGE, Pooling
 
-__all__ = ["FloatArray", "FoldedLayer", "FoldedNetwork", "FoldedNeuron", "FoldedProjection"]
+__all__ = [
+    "BinaryExpansion",
+    "FloatArray",
+    "FoldedLayer",
+    "FoldedNetwork",
+    "FoldedNeuron",
+    "FoldedProjection",
+]
 
 FloatArray = NDArray[np.float64]
 Pair = tuple[int, int]
@@ -24,14 +31,14 @@ Shape = tuple[int, int, int]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FoldedNeuron:
-    """The neurons of a layer as trained (MODEL.md): L, T, θ, ``v[-1]``, Ω of shape (T, T) and λ."""
+    """The neurons of a layer as trained (MODEL.md): L, T, θ, ``v[-1]``, Ω of shape (T, T), and λ of every step."""
 
     levels: int
     steps: int
     theta: float
     initial_membrane: float
     mixing: FloatArray
-    leak: float
+    leak: FloatArray
 
     @classmethod
     def of(cls, neuron: LMHT) -> FoldedNeuron:
@@ -42,7 +49,7 @@ class FoldedNeuron:
             theta=neuron.theta,
             initial_membrane=neuron.initial_membrane,
             mixing=neuron.mixing_matrix().detach().cpu().double().numpy(),
-            leak=float(neuron.leak().detach().cpu().double()),
+            leak=np.full(neuron.steps, float(neuron.leak().detach().cpu().double())),
         )
 
 
@@ -120,13 +127,28 @@ class FoldedLayer:
     name: str = ""
 
 
+@dataclass(frozen=True, kw_only=True)
+class BinaryExpansion:
+    """Levels L and steps T that all neurons had before they became L T binary steps."""
+
+    levels: int
+    steps: int
+
+    @property
+    def finer_bits(self) -> int:
+        """Fraction bits that the L-th part of a current needs more; it is exact if L is a power of two."""
+        return (self.levels - 1).bit_length()
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FoldedNetwork:
     """Layers in an order in which each comes after its sources, the classifier last; `input_shape` is
-    (channels, height, width)."""
+    (channels, height, width), and `expansion` what the neurons were before
+    :func:`~lmht.gen.expand_binary.expand_binary`, if they were something else."""
 
     input_shape: Shape
     layers: tuple[FoldedLayer, ...]
+    expansion: BinaryExpansion | None = None
 
     def input_value(self, projection: FoldedProjection) -> float:
         """``θ_in``: value of one level of the input; 1/255 for pixels, divided by the window of a sum pooling."""

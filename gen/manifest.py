@@ -13,6 +13,7 @@ from lmht.rtl.parameters import DesignParameters
 __all__ = [
     "MANIFEST_FILE",
     "MANIFEST_FORMAT",
+    "ExpansionRecord",
     "Manifest",
     "MemoryRecord",
     "PortRecord",
@@ -67,11 +68,23 @@ class PortRecord(_Record):
     width: int = Field(ge=1)
 
 
+class ExpansionRecord(_Record):
+    """Levels L and steps T that the network was trained with, where the hardware has L T binary steps."""
+
+    levels: int = Field(ge=1)
+    steps: int = Field(ge=1)
+
+    def __str__(self) -> str:
+        return (
+            f"binary steps: L = {self.levels}, T = {self.steps} became L = 1, T = {self.levels * self.steps}"
+        )
+
+
 class SourceRecord(_Record):
     """The network that was compiled.
 
     `network` and `training` are the run's configurations, None where the network came without a run.
-    Accuracies are from 0 to 1.
+    Accuracies are from 0 to 1, those of the network as it was trained. `binary_expansion` is None without one.
     """
 
     dataset: str | None = None
@@ -81,6 +94,7 @@ class SourceRecord(_Record):
     validation_accuracy: float | None = None
     test_accuracy: float | None = None
     weights_sha256: str | None = None
+    binary_expansion: ExpansionRecord | None = None
 
 
 class Manifest(_Record):

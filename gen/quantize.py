@@ -37,7 +37,8 @@ def quantize(
 ) -> IntegerNetwork:
     """Round biases, multipliers, leaks, initial membranes and the gains of residual branches.
 
-    The weights are integers already.
+    The weights are integers already. Of a network of binary steps, membranes and accumulators behind spikes get
+    ``ceil(log2 L)`` fraction bits more, so that the L-th part of a current is as exact as the whole.
 
     All rounding is half to even, in float64.
 
@@ -60,7 +61,8 @@ def quantize(
     ValueError
         If a number does not fit; the message names layer, field, value and allowed range.
     """
-    check_range("fraction_bits", fraction_bits, 0, 24)
+    finer = 0 if network.expansion is None else network.expansion.finer_bits
+    check_range("fraction_bits", fraction_bits, 0, 24 - finer)
     check_range("multiplier_bits", multiplier_bits, 1, 24)
     check_range("leak_bits", leak_bits, 1, 16)
     layers = []
@@ -68,9 +70,9 @@ def quantize(
     for index, layer in enumerate(network.layers):
         place = f"layer {index} ({layer.name})" if layer.name else f"layer {index}"
         try:
-            inputs = _quantize_inputs(network, layer, fine_biases)
+            inputs = _quantize_inputs(network, layer, fine_biases, finer)
             widths: dict[str, Any] = {
-                "fraction_bits": fraction_bits,
+                "fraction_bits": fraction_bits + finer,
                 "multiplier_bits": multiplier_bits,
                 "leak_bits": leak_bits,
             }
@@ -125,9 +127,15 @@ class _Inputs:
         return self.projections[0].input_steps
 
 
-def _quantize_inputs(network: FoldedNetwork, layer: FoldedLayer, fine_biases: bool) -> _Inputs:
-    """Projections and bias in units of the first projection's step, divided by a power of two where that is needed."""
+def _quantize_inputs(
+    network: FoldedNetwork, layer: FoldedLayer, fine_biases: bool, finer_bits: int
+) -> _Inputs:
+    """Projections and bias in units of the first projection's step, divided by a power of two where that is needed.
+
+    Behind spikes the units are divided by ``2^finer_bits`` beyond that.
+    """
     main, *residual = layer.projections
+    finer = 0 if main.source == IMAGE else finer_bits
     step = main.scale * network.input_value(main)
     shift = 0
     if fine_biases:
@@ -138,10 +146,12 @@ def _quantize_inputs(network: FoldedNetwork, layer: FoldedLayer, fine_biases: bo
         ratio = np.where(reached, branch.scale * network.input_value(branch) / step, 0.0)
         shift = max(shift, residual_shift(ratio))
         weights, weight_bits = residual_weights(branch, ratio, shift)
-        branches.append(_integer_projection(network, branch, weights=weights, weight_bits=weight_bits))
-    unit = np.ldexp(step, -shift)
+        branches.append(
+            _integer_projection(network, branch, weights=weights, weight_bits=weight_bits, shift=finer)
+        )
+    unit = np.ldexp(step, -shift - finer)
     return _Inputs(
-        projections=(_integer_projection(network, main, shift=shift), *branches),
+        projections=(_integer_projection(network, main, shift=shift + finer), *branches),
         bias=_quantize_bias(layer, unit),
         unit=unit,
     )
@@ -204,14 +214,14 @@ def _quantize_hidden(neuron: FoldedNeuron, inputs: _Inputs, widths: dict[str, An
         raise ValueError(f"mixing must be at least 0, not {mixing.min():g}")
     gains = np.ldexp(mixing[:, :, None] * inputs.unit / neuron.theta, fraction_bits)
     shift = largest_shift(gains, widths["multiplier_bits"], lowest=0, highest=SHIFT_LIMIT)
-    factor = round(neuron.leak * 2**leak_bits)
+    factors = np.rint(np.ldexp(neuron.leak, leak_bits)).astype(np.int64)
     return IntegerLayer(
         projections=inputs.projections,
         bias=inputs.bias,
         multipliers=np.rint(np.ldexp(gains, shift)).astype(np.int64),
         shift=shift,
         levels=neuron.levels,
-        leak=None if factor == 2**leak_bits else np.full(neuron.steps, factor, dtype=np.int64),
+        leak=None if (factors == 2**leak_bits).all() else factors,
         initial_membrane=round(neuron.initial_membrane / neuron.theta * 2**fraction_bits),
         **widths,
     )

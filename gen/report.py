@@ -13,6 +13,7 @@ from rich.text import Text
 from lmht.gen.estimate import Estimate, estimate
 from lmht.gen.frame_work import expected_frames
 from lmht.gen.layer_record import LayerRecord, describe_layer
+from lmht.gen.manifest import ExpansionRecord
 from lmht.rtl.parameters import DesignParameters
 
 __all__ = ["CompileReport", "expect", "report_layers", "report_tables"]
@@ -31,6 +32,8 @@ class CompileReport:
         The build.
     name, design_hash, architecture : str
     layers : tuple of LayerRecord
+    expansion : ExpansionRecord or None
+        What the network was before it was expanded into binary steps.
     expected_cycles_per_image : float
         In the steady state, at the expected densities.
     busiest_stage : str
@@ -43,6 +46,7 @@ class CompileReport:
     design_hash: str
     architecture: str
     layers: tuple[LayerRecord, ...]
+    expansion: ExpansionRecord | None
     expected_cycles_per_image: float
     busiest_stage: str
     seconds: float
@@ -75,8 +79,11 @@ def report_tables(report: CompileReport) -> Group:
         f"{report.expected_cycles_per_image:,.0f} cycles an image, most in {report.busiest_stage}; "
         f"written in {report.seconds:.1f} s to {report.folder}"
     )
+    lines = [summary] if report.expansion is None else [str(report.expansion), summary]
     return Group(
-        _hardware_table(report), _balance_table(report), Text(summary, no_wrap=True, overflow="ignore")
+        _hardware_table(report),
+        _balance_table(report),
+        *(Text(line, no_wrap=True, overflow="ignore") for line in lines),
     )
 
 

@@ -42,7 +42,7 @@ def test_integers_follow_the_formulas(make_network):
     np.testing.assert_array_equal(first.multipliers, np.rint(gains))
     assert 2**10 <= first.multipliers.max() < 2**11
     np.testing.assert_array_equal(first.bias, np.rint(folded.layers[0].bias / (scale / 255)))
-    assert first.leak.tolist() == [round(neuron.leak * 64)] * 3
+    assert first.leak.tolist() == np.rint(neuron.leak * 64).tolist()
     assert first.initial_membrane == round(0.3 / neuron.theta * 128)
     assert (first.projections[0].input_max_level, first.input_steps, first.steps, first.levels) == (
         255,
@@ -92,7 +92,7 @@ def residual_network(branch_weights, branch_scale, *, pooling=None, theta=0.5):
         theta=theta,
         initial_membrane=0.0,
         mixing=np.array([[0.5, 0.25], [0.75, 1.0]]),
-        leak=1.0,
+        leak=np.ones(2),
     )
 
     def project(source, weights, scale, shape=(2, 4, 4), **others):
