@@ -112,7 +112,7 @@ class RowFetch(wiring.Component):
                 tags[0].x.eq(pixel.x),
                 tags[0].part.eq(part),
                 tags[0].untouched.eq(~(pixel.touched.bit_select(part, 1) if self.partial else pixel.touched)),
-                tags[0].quiet.eq(~pixel.touched.any()),
+                tags[0].quiet.eq(~pixel.touched.any() & ~pixel.empty),
                 tags[0].last_part.eq(last_part),
                 tags[0].last.eq(pixel.last & last_part),
                 tags[0].frame.eq(pixel.frame),

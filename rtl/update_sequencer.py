@@ -18,8 +18,8 @@ def update_row_layout(parameters: TileParameters) -> data.StructLayout:
     """One update row: the accumulators of `update_lanes` neurons of pixel ``x``.
 
     ``last`` vector of this row of the map; with it ``frame``, the last row of the frame, and the frame's ``error``;
-    ``empty``: nothing to update, the row had no pixel to visit (with ``last`` only); ``quiet``: no event has
-    touched the pixel, and its levels come from the table of ``constant_events``.
+    ``empty``: nothing to update, the row had no pixel to visit (with ``last`` only); ``quiet``, never with ``empty``:
+    no event has touched the pixel, and its levels come from the table of ``constant_events``.
     """
     return data.StructLayout(
         {

@@ -39,6 +39,7 @@ def sequencer_parameters(
     channel_groups: int = 1,
     levels: int | None = 2,
     skip_quiet: bool = True,
+    constant_events: bool = False,
 ) -> TileParameters:
     """A tile of which map, lanes and banks (by the height of the kernel) are given."""
     classifier = levels is None
@@ -64,6 +65,7 @@ def sequencer_parameters(
         lanes=lanes,
         update_lanes=update_lanes,
         skip_quiet=skip_quiet,
+        constant_events=constant_events,
         neuron=NeuronParameters(
             input_steps=INPUT_STEPS,
             steps=1 if classifier else 2,
@@ -201,9 +203,10 @@ class SequencerBench(Bench):
                 packed = sum(
                     value << i * neuron_bits for i, value in enumerate(neurons[first : first + lanes])
                 )
-                words.append({"x": x, "accumulators": packed, "empty": 0, "last": 0})
+                quiet = int(parameters.constant_events and not any(touched))
+                words.append({"x": x, "accumulators": packed, "empty": 0, "quiet": quiet, "last": 0})
         if not words:
-            words = [{"empty": 1}]
+            words = [{"empty": 1, "quiet": 0}]
         words[-1] |= {"last": 1, "frame": int(row.frame)}
         if row.frame:
             words[-1]["error"] = int(row.error)

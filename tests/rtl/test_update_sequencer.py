@@ -22,7 +22,15 @@ SEED = 2718
 TILES: dict[str, dict[str, Any]] = {
     "linear": {"width": 1, "height": 1, "channels": 13, "lanes": 6, "update_lanes": 2},
     "classifier": {"width": 1, "height": 1, "channels": 10, "lanes": 5, "update_lanes": 5, "levels": None},
-    "one word": {"width": 7, "height": 5, "channels": 4, "lanes": 4, "update_lanes": 4, "kernel": 3},
+    "one word": {
+        "width": 7,
+        "height": 5,
+        "channels": 4,
+        "lanes": 4,
+        "update_lanes": 4,
+        "kernel": 3,
+        "constant_events": True,
+    },
     "many words": {"width": 70, "height": 6, "channels": 5, "lanes": 2, "update_lanes": 1, "kernel": 5},
     "224 wide": {"width": 224, "height": 3, "channels": 2, "lanes": 2, "update_lanes": 2, "kernel": 3},
     "touched in parts": {
@@ -33,6 +41,7 @@ TILES: dict[str, dict[str, Any]] = {
         "update_lanes": 2,
         "kernel": 3,
         "channel_groups": 6,
+        "constant_events": True,
     },
     "every pixel": {
         "width": 18,
@@ -81,6 +90,19 @@ def test_a_pixel_skipped_that_is_not_silent_is_found(tmp_path: Path, monkeypatch
     visit = PixelWalk._to_visit
     monkeypatch.setattr(PixelWalk, "_to_visit", lambda self, touched, every: visit(self, touched, Const(0)))
     with pytest.raises(BenchFailure, match="rows"):
+        run(sequencer(FAULTY), FAULTY, tmp_path, tests=["rows"])
+
+
+def test_a_quiet_pixel_of_an_empty_row_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    elaborate = RowFetch.elaborate
+
+    def quiet(self: RowFetch, platform: object) -> Module:
+        m = elaborate(self, platform)
+        m.d.comb += self.o.payload.quiet.eq(1)
+        return m
+
+    monkeypatch.setattr(RowFetch, "elaborate", quiet)
+    with pytest.raises(BenchFailure, match="'quiet': 0"):
         run(sequencer(FAULTY), FAULTY, tmp_path, tests=["rows"])
 
 
