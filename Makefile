@@ -18,7 +18,7 @@ endif
 help:
 	@echo "make .venv   environment with exactly the versions of requirements.lock"
 	@echo "make demo    train, compile, verify and picture the bundled handwritten digits (about a minute)"
-	@echo "make test    tests, with one simulation of each file; DATA=DIR adds those on MNIST"
+	@echo "make test    tests, with one simulation of each file and nearly all planted faults; DATA=DIR adds those on MNIST"
 	@echo "make nightly all tests with every case, and 200 random networks (an hour or two)"
 	@echo "make lint    format, lint, and types of a regular install"
 	@echo "make bench   figures of a build: BUILD=build/mnist, DATA=DIR; the demo's by default"
