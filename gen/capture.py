@@ -20,11 +20,12 @@ import torch
 from torch import fx, nn
 
 from lmht.gen.capture_operations import FUNCTIONS, IN_PLACE, METHODS, REASONS, WEIGHTLESS, asks_for_size
-from lmht.gen.capture_trace import describe_place, evaluation_mode, trace
+from lmht.gen.capture_trace import evaluation_mode, trace
 from lmht.gen.capture_values import CaptureError, Currents, Spikes, UnmappedError, Value
 from lmht.gen.capture_weights import convolve, describe_neurons, multiply, normalize
 from lmht.gen.folded import FoldedLayer, FoldedNetwork
 from lmht.model import QuantConv2d, QuantLinear, SpikingNetwork, WindowLMHT
+from lmht.model.tracing import describe_place
 from lmht.rtl.checks import check_range
 from lmht.rtl.projection import IMAGE
 

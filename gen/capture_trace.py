@@ -2,53 +2,16 @@
 
 from __future__ import annotations
 
-import operator
-import re
-import sys
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-import torch
 from torch import fx, nn
-from torch.fx.proxy import TraceError
 
 from lmht.gen.capture_values import CaptureError
-from lmht.model import LMHT, QCFS, QuantConv2d, QuantLinear, SpikingNetwork
+from lmht.model import SpikingNetwork
+from lmht.model.tracing import UntraceableError, trace_module
 
-__all__ = ["describe_place", "evaluation_mode", "trace"]
-
-_ROOT = "module"
-
-_LEAVES = (LMHT, QCFS, QuantConv2d, QuantLinear, nn.Conv2d, nn.Linear, nn.modules.batchnorm._BatchNorm)
-"""Modules that stay whole, also as bases of the user's classes; and all others of torch.nn but containers."""
-
-
-class _Proxy(fx.Proxy):
-    """Keeps ``+=`` apart from ``+``, since it also changes its operand wherever that has another name."""
-
-    def __iadd__(self, other: object) -> fx.Proxy:
-        return self.tracer.create_proxy("call_function", operator.iadd, (self, other), {})
-
-
-class _Tracer(fx.Tracer):
-    def proxy(self, node: fx.Node) -> fx.Proxy:
-        return _Proxy(node, self)
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, _LEAVES) or super().is_leaf_module(m, module_qualified_name)
-
-
-class _Root(nn.Module):
-    """Calls the module with the image alone, so that other arguments of its ``forward`` have their defaults."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        return self.module(image)
+__all__ = ["evaluation_mode", "trace"]
 
 
 @contextmanager
@@ -74,44 +37,7 @@ def trace(network: SpikingNetwork) -> tuple[nn.Module, fx.Graph]:
     CaptureError
         If the module's ``forward`` cannot be followed.
     """
-    root = _Root(network.module)
     try:
-        return root, _Tracer().trace(root)
-    except TraceError:
-        why = "its way depends on data or on a size (if, for, while or assert on them)"
-        raise CaptureError(
-            f"{_line_of_user(network)}: {why}; hardware has one way: decide in __init__"
-        ) from None
-    except Exception as error:
-        text = " ".join(f"{type(error).__name__}: {error}".split())
-        raise CaptureError(
-            f"{_line_of_user(network)}: forward cannot be followed ({text}); use layers of torch.nn and lmht.model"
-        ) from error
-
-
-def _line_of_user(network: SpikingNetwork) -> str:
-    """Type of the module, and the innermost line outside PyTorch in which the current exception went by."""
-    _, _, trace_back = sys.exc_info()
-    torch_folder = str(Path(torch.__file__).parent)
-    frames = [
-        frame
-        for frame in traceback.extract_tb(trace_back)
-        if not frame.filename.startswith(torch_folder) and frame.filename != __file__
-    ]
-    place = type(network.module).__name__
-    return f"{place} ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else place
-
-
-def describe_place(root: nn.Module, node: fx.Node) -> str:
-    """Name and type of the module that a node calls; of the module around it, and its own name, for a function."""
-    if node.op == "call_module":
-        target = str(node.target)
-        return f"{_without_root(target)} ({type(root.get_submodule(target)).__name__})"
-    stack = list(node.meta.get("nn_module_stack", {}).values())
-    path, kind = stack[-1] if stack else (_ROOT, type(root.get_submodule(_ROOT)))
-    called = _without_root(str(node.target)) if node.op == "get_attr" else re.sub(r"_\d+$", "", node.name)
-    return f"{_without_root(path)} ({kind.__name__}): {called}"
-
-
-def _without_root(path: str) -> str:
-    return path.removeprefix(_ROOT).removeprefix(".") or "network"
+        return trace_module(network.module)
+    except UntraceableError as error:
+        raise CaptureError(str(error)) from error.__cause__

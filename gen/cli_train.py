@@ -102,6 +102,7 @@ def train(
       lmht train --data mnist --data-dir DIR --net mynet.py:build --out runs/mynet
       lmht train --levels 1 --steps 4 --mixing identity --leak 1 --out runs/integrate-and-fire
       lmht train --method hybrid --levels 2 --steps 2 --fine-tuning-epochs 5 --out runs/hybrid
+      lmht train --method hybrid --data mnist --data-dir DIR --net mnist-cnn --out runs/hybrid-cnn
     """
     from lmht.model import ConvNetworkConfig, TrainingInterrupted, load_dataset, train_hybrid
     from lmht.model import train as train_network
@@ -139,7 +140,7 @@ def train(
     _check_device(device)
     finished = not overwrite and _describe_earlier(out)
     try:
-        if fine_tuning is None or isinstance(network, ConvNetworkConfig):
+        if fine_tuning is None:
             run = train_network(
                 network, recipe, dataset, out, overwrite=overwrite, device=device, source=source
             )
@@ -147,7 +148,14 @@ def train(
             if not overwrite:
                 _describe_earlier(out / QCFS_FOLDER)
             run = train_hybrid(
-                network, recipe, dataset, out, fine_tuning=fine_tuning, overwrite=overwrite, device=device
+                network,
+                recipe,
+                dataset,
+                out,
+                fine_tuning=fine_tuning,
+                overwrite=overwrite,
+                device=device,
+                source=source,
             )
     except TrainingInterrupted as interrupt:
         raise Failure(f"{interrupt}; the same command goes on from there", INTERRUPTED) from None
@@ -167,22 +175,17 @@ def _network(
     """Configuration of ``--net``, and the file of a network of the user's."""
     from lmht.model import NET_NAMES, ConvNetworkConfig, NetworkConfig, is_own_net, read_own_source
 
-    shape = {"input_shape": dataset.input_shape}
+    shape: dict[str, Any] = {"input_shape": dataset.input_shape, "quanta": quanta}
+    shape["activation"] = "lmht" if method is MethodName.stbp else "qcfs"
     if net[:1].isdigit() and not is_own_net(net):
         if width is not None:
             raise ValueError(f"width must be left out with layer widths as net, not {width}")
-        activation = "lmht" if method is MethodName.stbp else "qcfs"
-        given: dict[str, Any] = {"architecture": net, "activation": activation, "quanta": quanta}
-        return NetworkConfig.model_validate(given | shape | neurons), None
+        return NetworkConfig.model_validate({"architecture": net} | shape | neurons), None
     if net not in NET_NAMES and not is_own_net(net):
         raise ValueError(
             f"net must be layer widths such as 784-128-10, one of {', '.join(NET_NAMES)}, or FILE.py:FUNCTION, "
             f"not {net!r}"
         )
-    if method is not MethodName.stbp:
-        raise ValueError(f"method must be stbp for networks with convolutions so far, not {method.value}")
-    if quanta is not None:
-        raise ValueError(f"quanta must be left out with method stbp, not {quanta}")
     source = None if net in NET_NAMES else read_own_source(net)
     given = {
         "net": net if source is None else source.net,
@@ -245,13 +248,11 @@ def _describe_earlier(out: Path) -> bool:
 
 def show_run(out: Path, run: RunConfig) -> None:
     """Say what a run is and what it reached, and with a conversion what came before."""
-    from lmht.model import NetworkConfig
-
     network = run.network
     held = "" if run.best_accuracy is None else f", validation {run.best_accuracy:.2%}"
     test = "" if run.test_accuracy is None else f", test {run.test_accuracy:.2%}"
     neurons = f"L = {network.levels}, T = {network.steps}"
-    if isinstance(network, NetworkConfig) and network.activation == "qcfs":
+    if network.activation == "qcfs":
         neurons = f"QCFS, Q = {network.qcfs_levels}"
     typer.echo(
         f"{out}: {network.architecture}, {neurons}, {network.weight_bits}-bit weights; "

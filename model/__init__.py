@@ -4,6 +4,7 @@ The mathematics is that of the LM-HT paper (NeurIPS 2024). Threshold levels, tim
 given here are the ones that the generated hardware has.
 """
 
+from .activations import ConversionError
 from .binary import check_expansion, expand_binary
 from .build_config import BuildConfig
 from .checkpoint import CheckpointError, load_checkpoint, save_checkpoint
@@ -23,12 +24,15 @@ from .conversion import convert_qcfs, convert_run
 from .data import DATASET_NAMES, DataError, Dataset, load_dataset
 from .evaluation import evaluate
 from .hybrid import default_fine_tuning_config, train_hybrid
+from .module_conversion import convert_module
 from .network import Layer, Network, QCFSLayer
 from .neurons import LMHT, QCFS, default_threshold
 from .normalization import TimeBatchNorm
 from .own_network import OwnNetworkError, OwnSource, is_own_net, read_own_source
+from .qcfs_network import QCFSNetwork
 from .quantization import QuantConv2d, QuantLinear, quantize_module, quantize_symmetric
 from .spiking_network import SpikingNetwork
+from .tracing import UntraceableError
 from .training import RunError, TrainingInterrupted, train
 from .window_neurons import WindowLMHT
 from .zoo import build_network
@@ -41,6 +45,7 @@ __all__ = [
     "BuildConfig",
     "CheckpointError",
     "ConvNetworkConfig",
+    "ConversionError",
     "ConversionRecord",
     "DataError",
     "Dataset",
@@ -51,6 +56,7 @@ __all__ = [
     "OwnNetworkError",
     "OwnSource",
     "QCFSLayer",
+    "QCFSNetwork",
     "QuantConv2d",
     "QuantLinear",
     "RunConfig",
@@ -59,9 +65,11 @@ __all__ = [
     "TimeBatchNorm",
     "TrainingConfig",
     "TrainingInterrupted",
+    "UntraceableError",
     "WindowLMHT",
     "build_network",
     "check_expansion",
+    "convert_module",
     "convert_qcfs",
     "convert_run",
     "default_fine_tuning_config",

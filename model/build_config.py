@@ -8,6 +8,7 @@ from functools import partial
 from torch import nn
 
 from .conv_config import ConvNetworkConfig
+from .neurons import QCFS
 from .window_neurons import WindowLMHT
 
 __all__ = ["BuildConfig"]
@@ -37,8 +38,13 @@ class BuildConfig:
         return cls(network.input_shape, network.classes, network)
 
     def make_neuron(self) -> nn.Module:
-        """New neurons with the thresholds, steps, mixing and leak of the configuration, for one layer."""
+        """New neurons with the thresholds, steps, mixing and leak of the configuration, for one layer.
+
+        QCFS, from which such neurons are made, in the first step of hybrid training.
+        """
         network = self.network
+        if network.activation == "qcfs":
+            return QCFS(network.qcfs_levels, network.threshold)
         make = partial(WindowLMHT, network.levels, network.steps, network.threshold, network.initial_membrane)
         return make(mixing=network.mixing, leak=network.leak)
 

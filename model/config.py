@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
 from .conv_config import ConvNetworkConfig
-from .neurons import default_threshold
+from .qcfs_fields import check_qcfs_fields, first_threshold, staircase_levels
 from .records import Config, ConversionRecord, EpochRecord, ImageShape
 from .training_config import TrainingConfig, default_training_config
 
@@ -159,23 +159,9 @@ class NetworkConfig(Config):
 
     @model_validator(mode="after")
     def _qcfs_can_be_converted(self) -> NetworkConfig:
-        if self.activation == "lmht":
-            if self.quanta is not None:
-                raise ValueError(f"quanta must be None with activation lmht, not {self.quanta}")
-            return self
-        if len(self.widths) == 2:
+        if self.activation == "qcfs" and len(self.widths) == 2:
             raise ValueError(f"architecture {self.architecture!r} must have a hidden layer for QCFS")
-        allowed: dict[str, tuple[object, ...]] = {
-            "mixing": ("learned", "uniform"),
-            "leak": ("learned", 1.0),
-            "initial_membrane": (0.0,),
-            "thetas": (None,),
-            "initial_membranes": (None,),
-        }
-        for field, values in allowed.items():
-            if (value := getattr(self, field)) not in values:
-                shown = " or ".join(str(each) for each in values)
-                raise ValueError(f"{field} must be {shown} with activation qcfs, not {value}")
+        check_qcfs_fields(self)
         return self
 
     @property
@@ -186,13 +172,12 @@ class NetworkConfig(Config):
     @property
     def threshold(self) -> float:
         """Threshold θ with the default filled in; with ``qcfs``, the upper end at the start."""
-        default = 2.0 if self.activation == "qcfs" else default_threshold(self.levels)
-        return default if self.theta is None else self.theta
+        return first_threshold(self)
 
     @property
     def qcfs_levels(self) -> int:
         """Steps Q of the QCFS staircase with the default, L T, filled in."""
-        return self.levels * self.steps if self.quanta is None else self.quanta
+        return staircase_levels(self)
 
     def neuron_settings(self, layer: int) -> tuple[float, float]:
         """Threshold θ and membrane ``v[-1]`` of a hidden layer, counted from 0."""

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from .neurons import default_threshold
+from .qcfs_fields import check_qcfs_fields, first_threshold, staircase_levels
 from .records import Config, ImageShape
 
 __all__ = ["NET_NAMES", "ConvNetworkConfig"]
@@ -44,6 +44,11 @@ class ConvNetworkConfig(Config):
         Number of classes, at least 1.
     levels, steps, weight_bits, mixing, leak, theta, initial_membrane
         Of all neurons and weights, as in :class:`lmht.model.NetworkConfig`.
+    activation, quanta
+        As there; with ``qcfs``, the neurons that a builder gets are QCFS.
+    thetas, initial_membranes : dict of float or None
+        Threshold and membrane ``v[-1]`` of neurons by their names in the network's module, as conversion sets them;
+        None takes ``theta`` and ``initial_membrane`` in all layers.
 
     Raises
     ------
@@ -63,6 +68,10 @@ class ConvNetworkConfig(Config):
     leak: Literal["learned"] | Annotated[float, Field(ge=0, le=1.5)] = "learned"
     theta: float | None = Field(default=None, gt=0)
     initial_membrane: float = 0.0
+    activation: Literal["lmht", "qcfs"] = "lmht"
+    quanta: int | None = Field(default=None, ge=1)
+    thetas: dict[str, Annotated[float, Field(gt=0)]] | None = None
+    initial_membranes: dict[str, float] | None = None
 
     @field_validator("net")
     @classmethod
@@ -79,6 +88,11 @@ class ConvNetworkConfig(Config):
             raise ValueError(f"source_sha256 must be None for net {self.net!r}, not {self.source_sha256}")
         return self
 
+    @model_validator(mode="after")
+    def _qcfs_can_be_converted(self) -> ConvNetworkConfig:
+        check_qcfs_fields(self)
+        return self
+
     @property
     def is_own(self) -> bool:
         """Whether the network is built by a function of the user's."""
@@ -90,11 +104,11 @@ class ConvNetworkConfig(Config):
         return self.net if self.width == 1 else f"{self.net}x{self.width:g}"
 
     @property
-    def activation(self) -> Literal["lmht"]:
-        """Of the hidden layers; convolutional networks have LM-HT neurons only so far."""
-        return "lmht"
+    def threshold(self) -> float:
+        """Threshold θ of neurons that have none of their own; with ``qcfs``, the upper end at the start."""
+        return first_threshold(self)
 
     @property
-    def threshold(self) -> float:
-        """Threshold θ of the neurons: ``theta``, or that of direct training."""
-        return default_threshold(self.levels) if self.theta is None else self.theta
+    def qcfs_levels(self) -> int:
+        """Steps Q of the QCFS staircase with the default, L T, filled in."""
+        return staircase_levels(self)

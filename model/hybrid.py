@@ -3,10 +3,12 @@
 from pathlib import Path
 
 from .checkpoint import CONFIG_FILE, WEIGHTS_FILE, load_checkpoint
-from .config import NetworkConfig, RunConfig, TrainingConfig
-from .conversion import convert_qcfs, measure_conversion
+from .config import ConvNetworkConfig, NetworkConfig, RunConfig, TrainingConfig
+from .conversion import convert_with_config, measure_conversion
 from .data import Dataset
 from .network import Network
+from .own_network import OwnSource, read_own_source
+from .qcfs_network import QCFSNetwork
 from .run_state import RESUME_FILE
 from .training import train
 
@@ -47,7 +49,7 @@ def default_fine_tuning_config(
 
 
 def train_hybrid(
-    network_config: NetworkConfig,
+    network_config: NetworkConfig | ConvNetworkConfig,
     training_config: TrainingConfig,
     dataset: Dataset,
     out_dir: str | Path,
@@ -56,6 +58,7 @@ def train_hybrid(
     overwrite: bool = False,
     progress: bool = True,
     device: str = "cpu",
+    source: OwnSource | None = None,
 ) -> RunConfig:
     """Train a QCFS network, convert it, and fine-tune the spiking network.
 
@@ -65,7 +68,7 @@ def train_hybrid(
 
     Parameters
     ----------
-    network_config : NetworkConfig
+    network_config : NetworkConfig or ConvNetworkConfig
         The QCFS network, with ``activation="qcfs"``; its ``levels`` and ``steps`` are those of the spiking
         network.
     training_config : TrainingConfig
@@ -77,7 +80,7 @@ def train_hybrid(
         Folder of the run, created if needed.
     fine_tuning : TrainingConfig, optional
         Recipe of the fine-tuning; :func:`default_fine_tuning_config` by default.
-    overwrite, progress, device
+    overwrite, progress, device, source
         As in :func:`lmht.model.train`, for both trainings.
 
     Returns
@@ -88,8 +91,8 @@ def train_hybrid(
     Raises
     ------
     ValueError
-        If the configuration is not one of a QCFS network, does not suit the data set, or a threshold
-        was learned that is not above 0.
+        If the configuration is not one of a QCFS network, does not suit the data set, the network holds what cannot
+        be converted, or a threshold was learned that is not above 0.
     RunError, CheckpointError, TrainingInterrupted
         As in :func:`lmht.model.train`.
     """
@@ -100,7 +103,7 @@ def train_hybrid(
         # Before the QCFS network: an interruption must not leave an old result beside its new source.
         for name in (RESUME_FILE, CONFIG_FILE, WEIGHTS_FILE):
             (folder / name).unlink(missing_ok=True)
-    source = train(
+    qcfs_run = train(
         network_config,
         training_config.model_copy(update={"activity_penalty": 0.0}),
         dataset,
@@ -108,17 +111,21 @@ def train_hybrid(
         overwrite=overwrite,
         progress=progress,
         device=device,
+        source=source,
     )
     network, _ = load_checkpoint(folder / QCFS_FOLDER)
-    assert isinstance(network, Network), "QCFS networks are fully connected"
-    converted = convert_qcfs(network, network_config.levels, network_config.steps)
+    if isinstance(network_config, ConvNetworkConfig) and network_config.is_own:
+        source = source or read_own_source(network_config.net, folder / QCFS_FOLDER)
+    assert isinstance(network, Network | QCFSNetwork)
+    converted, config = convert_with_config(network, network_config.levels, network_config.steps)
     return train(
-        converted.config,
+        config,
         fine_tuning or default_fine_tuning_config(training_config),
         dataset,
         folder,
         progress=progress,
         device=device,
         start=converted.state_dict(),
-        conversion=measure_conversion(source, converted, dataset),
+        conversion=measure_conversion(qcfs_run, converted, dataset),
+        source=source,
     )

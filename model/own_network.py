@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from .build_config import BuildConfig
-from .quantization import quantize_module
+from .qcfs_network import wrap_module
 from .spiking_network import SpikingNetwork
 
 __all__ = ["OwnNetworkError", "OwnSource", "build_own_network", "is_own_net", "read_own_source"]
@@ -108,11 +108,7 @@ def build_own_network(source: OwnSource, config: BuildConfig) -> SpikingNetwork:
         kind = type(module).__name__
         raise OwnNetworkError(f"{source.path}: {source.function} must return a torch.nn.Module, not {kind}")
 
-    def wrap() -> SpikingNetwork:
-        quantized = quantize_module(module, config.network.weight_bits)
-        return SpikingNetwork(quantized, input_shape=config.input_shape, classes=config.classes)
-
-    network = _attempt(source, "the network cannot be used", wrap)
+    network = _attempt(source, "the network cannot be used", lambda: wrap_module(module, config.network))
     _attempt(source, "the network failed on two black images", lambda: _try_out(network))
     return network
 

@@ -52,11 +52,14 @@ class SpikingNetwork(nn.Module):
         self.module = module
         self.input_shape = (channels, height, width)
         self.classes = check_integer("classes", classes, 1)
-        self.steps = _common_steps(self.neurons())
+        self.steps = self._count_steps()
 
     def neurons(self) -> dict[str, WindowLMHT]:
         """Neurons by their names in the module, in its order."""
         return {name: part for name, part in self.module.named_modules() if isinstance(part, WindowLMHT)}
+
+    def _count_steps(self) -> int:
+        return _common_steps(self.neurons())
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Classify images.

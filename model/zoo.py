@@ -14,7 +14,7 @@ from .conv_config import NET_NAMES, ConvNetworkConfig
 from .mnist_cnn import build_mnist_cnn
 from .network import Network
 from .own_network import OwnNetworkError, OwnSource, build_own_network, read_own_source
-from .quantization import quantize_module
+from .qcfs_network import wrap_module
 from .resnet import SHAPES, build_resnet
 from .spiking_network import SpikingNetwork
 from .vgg import STAGES, build_vgg
@@ -40,7 +40,8 @@ def build_network(
     ----------
     config : NetworkConfig or ConvNetworkConfig
         Fully connected, or with convolutions; then all its convolutions and linear layers become quantized
-        ones, as :func:`lmht.model.quantize_module` does it.
+        ones, as :func:`lmht.model.quantize_module` does it, and with ``activation="qcfs"`` it is a
+        :class:`lmht.model.QCFSNetwork`.
     folder : path, optional
         Folder that holds the user's file, if the network is one of the user's.
     source : OwnSource, optional
@@ -64,5 +65,4 @@ def build_network(
                 f"{source.path}: SHA-256 is {source.sha256}, expected {config.source_sha256}"
             )
         return build_own_network(source, told)
-    module = quantize_module(BUILDERS[config.net](told), config.weight_bits)
-    return SpikingNetwork(module, input_shape=config.input_shape, classes=config.classes)
+    return wrap_module(BUILDERS[config.net](told), config)

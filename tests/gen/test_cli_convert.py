@@ -97,3 +97,21 @@ def test_train_wrong_option(tmp_path, capsys, arguments, message):
 def test_convert_wrong_steps(folder, tmp_path, capsys):
     message = fails(capsys, "convert", folder / "qcfs", "--steps", 9, "--out", tmp_path)
     assert message == "steps must be between 1 and 8, not 9"
+
+
+def test_network_with_convolutions_goes_all_the_way(tmp_path, capsys):
+    """Trained with QCFS, converted, compiled; and all of that but the compile in one command."""
+    net = ["--net", "mnist-cnn", "--width", "0.25", "--epochs", "2"]
+    qcfs, converted = str(tmp_path / "qcfs"), str(tmp_path / "converted")
+    assert main(["train", "--method", "qcfs", *net, "--out", qcfs]) == 0
+    assert "mnist-cnnx0.25, QCFS, Q = 4" in capsys.readouterr().out
+    assert main(["convert", qcfs, "--levels", "4", "--steps", "1", "--out", converted]) == 0
+    assert main(["compile", converted, "--lanes", "4", "--out", str(tmp_path / "build")]) == 0
+    network, _ = load_checkpoint(converted)
+    images = load_dataset("digits").test_images[:100]
+    result = GoldenModel(Build.open(tmp_path / "build").network).run(images, keep_levels=True)
+    levels = network.spike_levels(images)["neuron1"]
+    same = (result.levels[0].reshape(1, 100, 8, 8, 4).permute(0, 1, 4, 2, 3) == levels).double().mean().item()
+    assert same >= 0.98
+    assert main(["train", "--method", "hybrid", *net, "--out", str(tmp_path / "hybrid")]) == 0
+    assert load_checkpoint(tmp_path / "hybrid")[1].conversion.quanta == 4

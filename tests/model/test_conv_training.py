@@ -249,13 +249,11 @@ def test_run_of_a_fully_connected_network_is_kept(tmp_path):
     assert train(NETWORK, QUICK, DATASET, tmp_path, overwrite=True).network == NETWORK
 
 
-def test_run_with_convolutions_is_not_converted(tmp_path):
+def test_run_without_qcfs_is_not_converted(tmp_path):
     train(NETWORK, QUICK, DATASET, tmp_path / "run")
     with pytest.raises(RunError) as caught:
         convert_run(tmp_path / "run", tmp_path / "converted", 2, 2)
-    assert str(caught.value) == (
-        f"{tmp_path / 'run'} holds mnist-cnnx0.25; only fully connected networks are converted"
-    )
+    assert str(caught.value) == f"{tmp_path / 'run'}: activation must be qcfs for conversion, not lmht"
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,8 @@ def test_trying_out_leaves_the_batch_norms_alone(tmp_path):
 
 def test_example_of_the_documentation(tmp_path):
     page = Path(__file__).resolve().parents[2] / "docs" / "training.md"
-    (example,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    examples = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    (example,) = (code for code in examples if "def build(config)" in code)
     source = read_own_source(str(write(tmp_path, example)))
     network = build_network(configure(source, input_shape=(3, 10, 7), steps=4), source=source)
     assert network(torch.rand(2, 3, 10, 7)).shape == (2, 3)
