@@ -5,6 +5,8 @@ spikes whatever it receives, and its hardware is fed with images without a black
 :data:`lmht.sim.random_cases.STRESS`. Every logit and every level is compared; a design that locks fails. Writes
 ``docs/results-zoo-fifos.md`` and ``docs/results-zoo-fifos.json``.
 
+Figures of networks that are not measured again are kept.
+
     python scripts/zoo_fifos.py
 """
 
@@ -34,7 +36,7 @@ from lmht.sim.taps import design_fifos
 from lmht.sim.verify import verify
 
 IMAGES = 3
-CHANNELS = {"mnist-cnn": 0.25, "vgg": 1 / 16, "resnet18": 1 / 16, "resnet34": 1 / 16}
+CHANNELS = {"mnist-cnn": 0.25, "vgg": 1 / 16, "resnet18": 1 / 16, "resnet19": 1 / 32, "resnet34": 1 / 16}
 """Width of a network by the beginning of its name; the others have few channels already."""
 OTHERS = 0.25
 
@@ -157,22 +159,25 @@ def main() -> None:
     if unknown:
         sys.exit(f"error: net must be one of {', '.join(NET_NAMES)}, not {unknown[0]}")
 
-    outcomes = []
+    path = options.docs / "results-zoo-fifos.json"
+    before = json.loads(path.read_text()) if path.exists() else {}
+    outcomes = {net: Outcome(**record) for net, record in before.items()}
     with ProcessPoolExecutor(options.processes) as pool:
         for outcome in pool.map(load, options.nets or NET_NAMES):
-            outcomes.append(outcome)
+            outcomes[outcome.net] = outcome
             text = "equal" if not outcome.differences else outcome.differences[0]
             print(f"{time.strftime('%H:%M:%S')} {outcome.net}: {text} ({outcome.seconds} s)", flush=True)
-    record = json.dumps([asdict(outcome) for outcome in outcomes], indent=1) + "\n"
-    write_file(options.docs / "results-zoo-fifos.json", record.encode())
-    write_file(options.docs / "results-zoo-fifos.md", page(outcomes).encode())
+            kept = {net: outcomes[net] for net in NET_NAMES if net in outcomes}
+            record = json.dumps({net: asdict(one) for net, one in kept.items()}, indent=1) + "\n"
+            write_file(path, record.encode())
+            write_file(options.docs / "results-zoo-fifos.md", page(kept.values()).encode())
     overfull = [
         f"{outcome.net} {name}"
-        for outcome in outcomes
+        for outcome in outcomes.values()
         for name, (depth, held) in outcome.fifos.items()
         if held > depth
     ]
-    if overfull or any(outcome.differences for outcome in outcomes):
+    if overfull or any(outcome.differences for outcome in outcomes.values()):
         sys.exit(f"error: {', '.join(overfull) or 'design and golden model differ'}")
 
 
