@@ -11,7 +11,7 @@ from torch import fx, nn
 from .activations import ConversionError, find_activations
 from .checks import check_integer
 from .network import analog_image
-from .neurons import QCFS
+from .neurons import QCFS, Mixing
 from .spiking_network import SpikingNetwork
 from .tracing import describe_place
 from .window_neurons import WindowLMHT
@@ -22,7 +22,6 @@ _CANDIDATES = 64
 _MOST_VALUES = 2**19
 """Activations of a layer that are looked at, evenly spread over the data."""
 
-MixingOption = Literal["learned", "uniform"]
 LeakOption = Literal["learned"] | float
 
 
@@ -32,7 +31,7 @@ def convert_module(
     levels: int,
     steps: int,
     *,
-    mixing: MixingOption = "learned",
+    mixing: Literal["learned", "uniform"] = "learned",
     leak: LeakOption = "learned",
 ) -> SpikingNetwork:
     """Turn a network trained elsewhere into a spiking one.
@@ -111,7 +110,7 @@ def _try_out(network: SpikingNetwork, images: torch.Tensor) -> None:
 
 
 def replace_qcfs(
-    module: nn.Module, levels: int, steps: int, *, mixing: MixingOption, leak: LeakOption
+    module: nn.Module, levels: int, steps: int, *, mixing: Mixing, leak: LeakOption
 ) -> nn.Module:
     """Replace every QCFS in a module by LM-HT neurons, in place, under the same name.
 

@@ -56,6 +56,10 @@ def test_convolutional_network(tmp_path, capsys):
         "leak": 1.0,
         "theta": None,
         "initial_membrane": 0.0,
+        "activation": "lmht",
+        "quanta": None,
+        "thetas": None,
+        "initial_membranes": None,
     }
     assert (config["training"]["augment"], config["training"]["precision"]) == ("shift", "bfloat16")
 
@@ -100,14 +104,10 @@ WRONG_OPTIONS = [
     (["--net", "mnist-cnn", "--width", "0"], "width: Input should be greater than 0, not 0.0"),
     (["--net", "64-10", "--width", "2"], "width must be left out with layer widths as net, not 2.0"),
     (
-        ["--net", "mnist-cnn", "--method", "hybrid"],
-        "method must be stbp for networks with convolutions so far, not hybrid",
+        ["--net", "mnist-cnn", "--method", "hybrid", "--leak", "0.5"],
+        "leak must be learned or 1.0 with activation qcfs, not 0.5",
     ),
-    (
-        ["--net", "mnist-cnn", "--method", "qcfs"],
-        "method must be stbp for networks with convolutions so far, not qcfs",
-    ),
-    (["--net", "mnist-cnn", "--quanta", "4"], "quanta must be left out with method stbp, not 4"),
+    (["--net", "mnist-cnn", "--quanta", "4"], "quanta must be None with activation lmht, not 4"),
     (["--net", "mnist-cnn", "--steps", "9"], "steps must be between 1 and 8, not 9"),
     (["--net", "mnist-cnn", "--augment", "blur"], "Invalid value for '--augment'"),
     (["--data", "cifar10"], "cifar10 needs the folder that holds its binary files, or its subfolder cifar10"),
@@ -135,9 +135,9 @@ def test_mistake_in_the_file_of_the_user(tmp_path, fails):
     )
 
 
-def test_conversion_is_refused(tmp_path, fails):
+def test_network_without_qcfs_is_not_converted(tmp_path, fails):
     assert (
         main(["train", "--net", "mnist-cnn", "--width", "0.2", *QUICK, "--out", str(tmp_path / "run")]) == 0
     )
     line = fails("convert", tmp_path / "run", "--out", tmp_path / "converted")
-    assert line.endswith("holds mnist-cnnx0.2; only fully connected networks are converted")
+    assert line.endswith("run: activation must be qcfs for conversion, not lmht")
