@@ -24,6 +24,7 @@ from lmht.gen.capture_trace import evaluation_mode, trace
 from lmht.gen.capture_values import CaptureError, Currents, Spikes, UnmappedError, Value
 from lmht.gen.capture_weights import convolve, describe_neurons, multiply, normalize
 from lmht.gen.folded import FoldedLayer, FoldedNetwork
+from lmht.gen.spike_interface import check_spike_interface, count_spikes
 from lmht.model import QuantConv2d, QuantLinear, SpikingNetwork, WindowLMHT
 from lmht.model.tracing import describe_place
 from lmht.rtl.checks import check_range
@@ -60,9 +61,11 @@ def capture(network: SpikingNetwork, *, weight_bits: int = 8) -> FoldedNetwork:
     CaptureError
         If the network holds something that the hardware does not have.
     ValueError
-        If `weight_bits` lies outside its range.
+        If `weight_bits` lies outside its range, or spikes are coded or read out in a way that the hardware does not
+        have.
     """
     check_range("weight_bits", weight_bits, 2, 8)
+    check_spike_interface(network)
     with evaluation_mode(network), torch.no_grad():
         return _Capture(network, weight_bits).run()
 
@@ -211,6 +214,12 @@ class _Capture:
         value = self.values[result]
         place = describe_place(self.root, result)
         wanted = (self.network.steps * IMAGES, self.network.classes)
+        name = ""
+        if self.network.readout == "spike-count" and isinstance(value, Spikes) and value.source != IMAGE:
+            if value.shape != (self.network.classes, 1, 1) or value.source != len(self.layers) - 1:
+                raise CaptureError(f"{place}: a spike count needs output neurons, one for each class")
+            counted = count_spikes(value.source, self.network.classes)
+            value, name = Currents(layer=counted, flat=value.flat, is_weighted=True), counted.name
         if not isinstance(value, Currents) or not value.is_weighted:
             raise CaptureError(
                 f"{place}: the network must end with a Linear layer (or a convolution) as its classifier"
@@ -227,7 +236,7 @@ class _Capture:
             raise CaptureError(
                 f"{place}: the network's result must have shape {wanted}, steps times images and classes, not {found}"
             )
-        self.layers.append(replace(value.layer, name=self._classifier_name(result)))
+        self.layers.append(replace(value.layer, name=name or self._classifier_name(result)))
         self._check_use()
         expected = self.network(images)
         logits = self.tensors[result].unflatten(0, (self.network.steps, IMAGES)).mean(dim=0)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lmht.gen.cli_errors import INTERRUPTED, Failure
-from lmht.gen.cli_options import DataDir, DataName, MethodName, MixingName, parse_leak
+from lmht.gen.cli_options import DataDir, DataName, MethodName, MixingName
+from lmht.gen.cli_spikes import CodingName, IntegrationName, LossName, ReadoutName, parse_integration
 
 if TYPE_CHECKING:
     from lmht.model import ConvNetworkConfig, Dataset, NetworkConfig, OwnSource, RunConfig, TrainingConfig
@@ -44,8 +45,8 @@ def train(
     net: Annotated[
         str | None,
         typer.Option(
-            help="Layer widths, inputs first; mnist-cnn, vgg11, 13 or 16, resnet18, 19, 20 or 34; or FILE.py:FUNCTION "
-            "for a network of your own.  [default: 64-64-10, 784-128-10 or resnet20]"
+            help="Layer widths, inputs first; mnist-cnn, lenet, vgg11, 13 or 16, resnet18, 19, 20 or 34; or "
+            "FILE.py:FUNCTION for a network of your own.  [default: 64-64-10, 784-128-10 or resnet20]"
         ),
     ] = None,
     width: Annotated[
@@ -62,11 +63,23 @@ def train(
         typer.Option(help="Firing threshold, or QCFS's first upper end.  [default: 2/L, 1 for L = 1, or 2]"),
     ] = None,
     initial_membrane: Annotated[float, typer.Option(help="Membrane before the first step.")] = 0.0,
+    integration: Annotated[
+        IntegrationName | None,
+        typer.Option(help="continuous: no mixing, leak 1 (IF); discontinuous: no mixing, leak 0, no memory."),
+    ] = None,
+    coding: Annotated[
+        CodingName,
+        typer.Option(help="The image as currents, as spikes at a constant rate, or as random spikes."),
+    ] = CodingName.direct,
+    readout: Annotated[
+        ReadoutName, typer.Option(help="Currents of the last layer, or spikes of output neurons (L = 1).")
+    ] = ReadoutName.mean,
     quanta: Annotated[int | None, typer.Option(help="Steps Q of QCFS.  [default: L x T]")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per update.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
     weight_decay: Annotated[float | None, typer.Option(help="Weight decay of the weights.")] = None,
+    loss: Annotated[LossName, typer.Option(help="Loss of the classes.")] = LossName.cross_entropy,
     activity_penalty: Annotated[
         float, typer.Option(help="Added to the loss per level of the neurons' mean level: fewer spikes.")
     ] = 0.0,
@@ -101,6 +114,7 @@ def train(
       lmht train --data image-folder --data-dir DIR --net vgg11 --width 0.25 --out runs/vgg11
       lmht train --data mnist --data-dir DIR --net mynet.py:build --out runs/mynet
       lmht train --levels 1 --steps 4 --mixing identity --leak 1 --out runs/integrate-and-fire
+      lmht train --levels 1 --steps 1 --integration discontinuous --coding bernoulli --out runs/rate
       lmht train --method hybrid --levels 2 --steps 2 --fine-tuning-epochs 5 --out runs/hybrid
       lmht train --method hybrid --data mnist --data-dir DIR --net mnist-cnn --out runs/hybrid-cnn
     """
@@ -113,10 +127,11 @@ def train(
         "levels": levels,
         "steps": steps,
         "weight_bits": weight_bits,
-        "mixing": mixing.value,
-        "leak": parse_leak(leak),
+        **parse_integration(integration, mixing, leak),
         "theta": theta,
         "initial_membrane": initial_membrane,
+        "coding": coding.value,
+        "readout": readout.value,
     }
     name = net or _DEFAULT_NETS.get(data.value, "resnet20")
     network, source = _network(name, dataset, method, width, quanta, neurons)
@@ -129,6 +144,8 @@ def train(
             "batch_size": batch_size,
             "learning_rate": learning_rate,
             "weight_decay": weight_decay,
+            "loss": loss.value,
+            "label_smoothing": 0.0 if loss is LossName.squared_hinge else None,
             "activity_penalty": activity_penalty,
             "augment": augment and augment.value,
             "precision": precision.value,

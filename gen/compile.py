@@ -182,7 +182,8 @@ def to_integers(network: Network | SpikingNetwork, options: CompileOptions, *, n
         fraction_bits=options.fraction_bits,
         multiplier_bits=options.multiplier_bits,
         leak_bits=options.leak_bits,
-        fine_biases=isinstance(network, SpikingNetwork),
+        # Where the first layer sees few levels, whole steps of its weights are too coarse for a bias.
+        fine_biases=isinstance(network, SpikingNetwork) or network.coding is not None,
         meta=meta,
     )
 

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from lmht.gen.folded import FloatArray, FoldedLayer, FoldedNetwork, FoldedNeuron, FoldedProjection
-from lmht.model import Layer, Network
+from lmht.gen.spike_interface import check_spike_interface, code_image, count_spikes
+from lmht.model import LMHT, Layer, Network
 from lmht.rtl.projection import IMAGE
 
 __all__ = ["float64", "fold_batch_norm", "fold_norm"]
@@ -20,21 +21,25 @@ __all__ = ["float64", "fold_batch_norm", "fold_norm"]
 def fold_batch_norm(network: Network) -> FoldedNetwork:
     """Fold the batch norms, with their running statistics, of a network trained with integer weights.
 
-    Every layer becomes the convolution whose kernel covers its whole input map.
+    Every layer becomes the convolution whose kernel covers its whole input map. Constant-rate coding is a layer in
+    front of them, and a spike count one behind.
 
     Raises
     ------
     ValueError
-        If the network is not a spiking one, a layer was trained without integer weights, or a number is
-        not finite.
+        If the network is not a spiking one, codes or reads out spikes in a way that the hardware does not have, a
+        layer was trained without integer weights, or a number is not finite.
     """
     if network.config.activation != "lmht":
         raise ValueError(
             f"activation must be lmht, not {network.config.activation}: "
             "`lmht convert` makes a spiking network of it"
         )
+    check_spike_interface(network)
     layers = []
     input_shape = network.config.input_shape
+    if isinstance(network.coding, LMHT):
+        layers.append(code_image(network.coding, input_shape))
     for index, layer in enumerate(cast("Iterable[Layer]", network.layers)):
         if layer.linear.weight_bits is None:
             raise ValueError(
@@ -43,7 +48,7 @@ def fold_batch_norm(network: Network) -> FoldedNetwork:
         integers, steps = layer.linear.integer_weight()
         weights = integers.cpu().numpy().astype(np.int64)
         projection = FoldedProjection(
-            source=index - 1 if index else IMAGE,
+            source=len(layers) - 1 if layers else IMAGE,
             input_shape=input_shape,
             weights=weights.reshape(len(weights), *input_shape),
             scale=float64(steps),
@@ -58,6 +63,8 @@ def fold_batch_norm(network: Network) -> FoldedNetwork:
             raise ValueError(f"layer {index}: weights and batch norm must be finite")
         layers.append(folded)
         input_shape = (len(weights), 1, 1)
+    if layers[-1].neuron is not None:
+        layers.append(count_spikes(len(layers) - 1, input_shape[0]))
     return FoldedNetwork(input_shape=network.config.input_shape, layers=tuple(layers))
 
 

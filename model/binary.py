@@ -127,11 +127,17 @@ def expand_binary(network: Network) -> BinaryNetwork:
     Raises
     ------
     ValueError
-        If it is a QCFS network.
+        If it is a QCFS network, or codes its image or reads its output in another way than the default.
     """
-    if network.config.activation != "lmht":
-        raise ValueError(f"activation must be lmht for binary expansion, not {network.config.activation}")
+    _check_expandable(network)
     return BinaryNetwork(network)
+
+
+def _check_expandable(network: Network) -> None:
+    for field, wanted in (("activation", "lmht"), ("coding", "direct"), ("readout", "mean")):
+        found = getattr(network.config, field)
+        if found != wanted:
+            raise ValueError(f"{field} must be {wanted} for binary expansion, not {found}")
 
 
 @dataclass(frozen=True)
@@ -173,10 +179,9 @@ def check_expansion(network: Network, images: torch.Tensor) -> list[ExpansionChe
     Raises
     ------
     ValueError
-        If it is a QCFS network.
+        If it is a QCFS network, or codes its image or reads its output in another way than the default.
     """
-    if network.config.activation != "lmht":
-        raise ValueError(f"activation must be lmht for binary expansion, not {network.config.activation}")
+    _check_expandable(network)
     checks, value = [], analog_image(images).flatten(1)[None]
     for layer in _hidden_layers(network):
         neuron = layer.neuron

@@ -10,6 +10,7 @@ from pydantic import Discriminator, Field, Tag, ValidationError, field_validator
 from .conv_config import ConvNetworkConfig
 from .qcfs_fields import check_qcfs_fields, first_threshold, staircase_levels
 from .records import Config, ConversionRecord, EpochRecord, ImageShape
+from .spike_fields import Coding, Readout, check_spike_fields
 from .training_config import TrainingConfig, default_training_config
 
 __all__ = [
@@ -108,6 +109,12 @@ class NetworkConfig(Config):
     thetas, initial_membranes : tuple of float or None
         Threshold and membrane ``v[-1]`` of every hidden layer, as conversion sets them; None takes ``theta``
         and ``initial_membrane`` in all layers.
+    coding : {"direct", "constant", "bernoulli"}
+        The image enters as currents, the same at all steps; as spikes of IF neurons whose currents are its pixels; or
+        as random spikes with the pixels as probabilities (:mod:`lmht.model.coding`).
+    readout : {"mean", "last-step", "spike-count", "first-to-spike"}
+        What of the last layer decides (:func:`lmht.model.readout.read_out`): its currents, or with one level the spikes
+        of output neurons, which then stand behind a batch norm as in the other layers.
 
     Raises
     ------
@@ -128,6 +135,8 @@ class NetworkConfig(Config):
     quanta: int | None = Field(default=None, ge=1)
     thetas: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(strict=False)] | None = None
     initial_membranes: Annotated[tuple[float, ...], Field(strict=False)] | None = None
+    coding: Coding = "direct"
+    readout: Readout = "mean"
 
     @field_validator("architecture")
     @classmethod
@@ -162,6 +171,7 @@ class NetworkConfig(Config):
         if self.activation == "qcfs" and len(self.widths) == 2:
             raise ValueError(f"architecture {self.architecture!r} must have a hidden layer for QCFS")
         check_qcfs_fields(self)
+        check_spike_fields(self)
         return self
 
     @property

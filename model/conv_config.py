@@ -9,11 +9,13 @@ from pydantic import Field, field_validator, model_validator
 
 from .qcfs_fields import check_qcfs_fields, first_threshold, staircase_levels
 from .records import Config, ImageShape
+from .spike_fields import Coding, Readout, check_spike_fields
 
 __all__ = ["NET_NAMES", "ConvNetworkConfig"]
 
 NET_NAMES = (
     "mnist-cnn",
+    "lenet",
     "vgg11",
     "vgg13",
     "vgg16",
@@ -49,6 +51,8 @@ class ConvNetworkConfig(Config):
     thetas, initial_membranes : dict of float or None
         Threshold and membrane ``v[-1]`` of neurons by their names in the network's module, as conversion sets them;
         None takes ``theta`` and ``initial_membrane`` in all layers.
+    coding, readout
+        As in :class:`lmht.model.NetworkConfig`.
 
     Raises
     ------
@@ -72,6 +76,8 @@ class ConvNetworkConfig(Config):
     quanta: int | None = Field(default=None, ge=1)
     thetas: dict[str, Annotated[float, Field(gt=0)]] | None = None
     initial_membranes: dict[str, float] | None = None
+    coding: Coding = "direct"
+    readout: Readout = "mean"
 
     @field_validator("net")
     @classmethod
@@ -91,6 +97,7 @@ class ConvNetworkConfig(Config):
     @model_validator(mode="after")
     def _qcfs_can_be_converted(self) -> ConvNetworkConfig:
         check_qcfs_fields(self)
+        check_spike_fields(self)
         return self
 
     @property

@@ -3,14 +3,19 @@
 import torch
 from torch import nn
 
-__all__ = ["evaluate"]
+from .coding import seed_coding
+
+__all__ = ["EVALUATION_SEED", "evaluate"]
+
+EVALUATION_SEED = 0
 
 
 @torch.no_grad()
 def evaluate(network: nn.Module, images: torch.Tensor, labels: torch.Tensor, batch_size: int = 250) -> float:
     """Part of the images, 0 to 1, whose largest logit is that of their label; the lowest index wins ties.
 
-    The network is put into evaluation mode for the measurement and then back.
+    The network is put into evaluation mode for the measurement and then back. Random input spikes are drawn with the
+    seed :data:`EVALUATION_SEED`: the same images have the same spikes in every measurement.
 
     Parameters
     ----------
@@ -34,6 +39,7 @@ def evaluate(network: nn.Module, images: torch.Tensor, labels: torch.Tensor, bat
         )
     was_training = network.training
     network.eval()
+    seed_coding(network, EVALUATION_SEED)
     device = next(network.parameters()).device
     correct = 0
     for batch, expected in zip(images.split(batch_size), labels.split(batch_size), strict=True):

@@ -5,10 +5,13 @@ from itertools import pairwise
 import torch
 from torch import nn
 
+from .coding import BernoulliCoding, make_coding
 from .config import NetworkConfig
 from .neurons import LMHT, QCFS
 from .normalization import TimeBatchNorm
 from .quantization import QuantLinear
+from .readout import read_out
+from .spike_fields import has_output_neurons
 
 __all__ = ["Layer", "Network", "QCFSLayer", "analog_image"]
 
@@ -79,7 +82,8 @@ class Network(nn.Module):
     """Network of ``config``, with fresh weights.
 
     Every hidden layer is ``QuantLinear`` (no bias), ``TimeBatchNorm`` and ``LMHT``, or ``QCFS`` with that
-    activation; the last one is ``QuantLinear`` with a bias. The first layer sees the analog image once.
+    activation; the last one is ``QuantLinear`` with a bias, or as the others where the spikes of output neurons
+    are read. The first layer sees the analog image once, or its spikes at every step.
 
     Parameters
     ----------
@@ -92,17 +96,21 @@ class Network(nn.Module):
         As given.
     layers : torch.nn.ModuleList of Layer, or of QCFSLayer in the hidden layers of a QCFS network
         From the image to the classes.
+    coding : LMHT, BernoulliCoding or None
+        What makes spikes of the image.
     """
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
+        self.coding = make_coding(config.coding, config.steps)
         widths = config.widths
         last = len(widths) - 2
         self.layers = nn.ModuleList()
         for index, (inputs, outputs) in enumerate(pairwise(widths)):
-            linear = QuantLinear(inputs, outputs, bias=index == last, weight_bits=config.weight_bits)
-            if index == last:
+            is_bare = index == last and not has_output_neurons(config.readout)
+            linear = QuantLinear(inputs, outputs, bias=is_bare, weight_bits=config.weight_bits)
+            if is_bare:
                 self.layers.append(Layer(linear, None, None))
             elif config.activation == "qcfs":
                 activation = QCFS(config.qcfs_levels, config.threshold)
@@ -115,6 +123,11 @@ class Network(nn.Module):
         theta, membrane = config.neuron_settings(layer)
         return LMHT(config.levels, config.steps, theta, membrane, mixing=config.mixing, leak=config.leak)
 
+    @property
+    def peak(self) -> float | None:
+        """Largest value that output neurons give, their θ; None without output neurons."""
+        return self.config.threshold if has_output_neurons(self.config.readout) else None
+
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Classify images.
 
@@ -126,7 +139,7 @@ class Network(nn.Module):
         Returns
         -------
         torch.Tensor, shape (batch, classes)
-            Logits: the mean over the steps of the last layer's output.
+            Logits: the mean over the steps of the last layer's output, or what the configuration's ``readout`` says.
 
         Raises
         ------
@@ -136,7 +149,7 @@ class Network(nn.Module):
         value = self._as_input(images)
         for layer in self.layers:
             value = layer(value)
-        return value.mean(dim=0)
+        return read_out(value, self.config.readout)
 
     @torch.no_grad()
     def spike_levels(self, images: torch.Tensor) -> list[torch.Tensor]:
@@ -164,4 +177,8 @@ class Network(nn.Module):
         if flat.dim() != 2 or flat.shape[1] != self.config.widths[0]:
             shape = ", ".join(str(size) for size in self.config.input_shape)
             raise ValueError(f"images must have shape (batch, {shape}), not {tuple(images.shape)}")
+        if isinstance(self.coding, BernoulliCoding):
+            return self.coding(flat).unflatten(0, (self.config.steps, len(flat)))
+        if self.coding is not None:
+            return self.coding(flat.expand(self.config.steps, *flat.shape))
         return flat.unsqueeze(0)

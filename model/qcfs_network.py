@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from .activations import ConversionError, find_activations
+from .coded_network import make_coded_network
 from .conv_config import ConvNetworkConfig
 from .neurons import QCFS
 from .quantization import quantize_module
@@ -82,7 +83,7 @@ def wrap_module(module: nn.Module, config: ConvNetworkConfig) -> SpikingNetwork:
     quantized = quantize_module(module, config.weight_bits)
     if config.activation == "qcfs":
         return QCFSNetwork(quantized, config)
-    network = SpikingNetwork(quantized, input_shape=config.input_shape, classes=config.classes)
+    network = make_coded_network(quantized, config)
     for field, attribute in (("thetas", "theta"), ("initial_membranes", "initial_membrane")):
         values = getattr(config, field)
         if values is not None:

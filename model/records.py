@@ -40,6 +40,8 @@ class EpochRecord(Config):
         Accuracy (0 to 1) on the images held out, after the epoch; None if none are.
     learning_rate : float
         Learning rate of the last update.
+    coding_seed : int or None
+        Seed of the random input spikes that were trained on; None if nothing draws any.
     """
 
     epoch: int = Field(ge=1)
@@ -47,6 +49,7 @@ class EpochRecord(Config):
     train_accuracy: float = Field(ge=0, le=1)
     validation_accuracy: float | None = Field(ge=0, le=1)
     learning_rate: float = Field(ge=0)
+    coding_seed: int | None = Field(default=None, ge=0)
 
 
 class ConversionRecord(Config):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import get_args
 
 import torch
 from torch import nn
 
-from .checks import check_integer
+from .checks import check_choice, check_integer
 from .network import analog_image
+from .readout import read_out
+from .spike_fields import Readout, has_output_neurons
 from .window_neurons import WindowLMHT
 
 __all__ = ["SpikingNetwork"]
@@ -18,7 +21,7 @@ class SpikingNetwork(nn.Module):
     """Spiking network around a module whose neurons are :class:`WindowLMHT`.
 
     The module sees the image once; what follows its first neurons sees the T steps as a T times larger batch
-    (:class:`WindowLMHT`), and the logits are the mean over the steps.
+    (:class:`WindowLMHT`), and the logits are the mean over the steps unless ``readout`` says otherwise.
 
     Parameters
     ----------
@@ -28,10 +31,13 @@ class SpikingNetwork(nn.Module):
         Channels, height and width of an image.
     classes : int
         Number of classes, at least 1.
+    readout : {"mean", "last-step", "spike-count", "first-to-spike"}
+        What of the module's output decides (:func:`~lmht.model.readout.read_out`); for the last two the module ends
+        with neurons.
 
     Attributes
     ----------
-    module, input_shape, classes
+    module, input_shape, classes, readout
         As given.
     steps : int
         Steps T of a window, common to all neurons.
@@ -44,7 +50,14 @@ class SpikingNetwork(nn.Module):
         If the module has no neurons, neurons of different T, or a size is below 1.
     """
 
-    def __init__(self, module: nn.Module, *, input_shape: tuple[int, int, int], classes: int) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        input_shape: tuple[int, int, int],
+        classes: int,
+        readout: Readout = "mean",
+    ) -> None:
         super().__init__()
         if not isinstance(module, nn.Module):
             raise TypeError(f"module must be a torch.nn.Module, not {module!r}")
@@ -52,6 +65,8 @@ class SpikingNetwork(nn.Module):
         self.module = module
         self.input_shape = (channels, height, width)
         self.classes = check_integer("classes", classes, 1)
+        check_choice("readout", readout, get_args(Readout))
+        self.readout = readout
         self.steps = self._count_steps()
 
     def neurons(self) -> dict[str, WindowLMHT]:
@@ -60,6 +75,11 @@ class SpikingNetwork(nn.Module):
 
     def _count_steps(self) -> int:
         return _common_steps(self.neurons())
+
+    @property
+    def peak(self) -> float | None:
+        """Largest value that output neurons give, their θ; None without output neurons."""
+        return list(self.neurons().values())[-1].theta if has_output_neurons(self.readout) else None
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Classify images.
@@ -72,7 +92,7 @@ class SpikingNetwork(nn.Module):
         Returns
         -------
         torch.Tensor, shape (B, classes)
-            Logits: the mean over the steps of the module's output.
+            Logits: the mean over the steps of the module's output, or what ``readout`` says.
 
         Raises
         ------
@@ -93,7 +113,7 @@ class SpikingNetwork(nn.Module):
                 f"the module's output must have shape {(self.steps * batch, self.classes)}, "
                 f"{self.steps} steps of {batch} images and {self.classes} classes, not {found}"
             )
-        return output.unflatten(0, (self.steps, batch)).mean(dim=0)
+        return read_out(output.unflatten(0, (self.steps, batch)), self.readout)
 
     @torch.no_grad()
     def spike_levels(self, images: torch.Tensor) -> dict[str, torch.Tensor]:

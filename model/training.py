@@ -6,15 +6,16 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import torch
-from torch.nn import functional as F
 
 from .activity import ActivityMeter
 from .batches import Part, shuffled_batches, split_dataset
 from .checkpoint import CONFIG_FILE, WEIGHTS_FILE, save_checkpoint
+from .coding import seed_coding, uses_random_coding
 from .config import ConversionRecord, ConvNetworkConfig, EpochRecord, NetworkConfig, RunConfig, TrainingConfig
 from .data import Dataset
 from .evaluation import evaluate
 from .files import write_atomically
+from .losses import training_loss
 from .network import Network
 from .own_network import OwnSource
 from .progress import TrainingProgress
@@ -28,6 +29,9 @@ __all__ = ["RunError", "TrainingInterrupted", "train"]
 
 # Stands in the record until the weights are written; 64 zeros are no file's digest.
 NO_DIGEST = "0" * 64
+
+# The first seed of input spikes: they must not follow the order of the images, which has the seeds below.
+CODING_SEEDS = 2**52
 
 
 class TrainingInterrupted(KeyboardInterrupt):
@@ -204,6 +208,9 @@ def _train_epoch(
     seed = config.seed * 1_000_003 + epoch
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
+    coding_seed = seed + CODING_SEEDS if uses_random_coding(state.network) else None
+    if coding_seed is not None:
+        seed_coding(state.network, coding_seed)
     loss_sum = torch.zeros((), dtype=torch.float64, device=part.device)
     correct = torch.zeros((), dtype=torch.int64, device=part.device)
     seen = 0
@@ -215,7 +222,7 @@ def _train_epoch(
         meter = ActivityMeter(state.network) if config.activity_penalty else nullcontext()
         with meter, torch.autocast(part.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
             logits = state.network(images).float()
-        loss = F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
+        loss = training_loss(config, logits, labels, state.network.peak)
         if isinstance(meter, ActivityMeter):
             loss = loss + config.activity_penalty * meter.mean_level()
         state.optimizer.zero_grad()
@@ -237,6 +244,7 @@ def _train_epoch(
         train_accuracy=correct.item() / seen,
         validation_accuracy=evaluate(state.network, part.held_images, part.held_labels) if held else None,
         learning_rate=rate,
+        coding_seed=coding_seed,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from .records import Config
 
@@ -27,8 +27,10 @@ class TrainingConfig(Config):
         Update rule.
     warmup_epochs : float
         Length of the rise of the learning rate, in epochs.
+    loss : {"cross-entropy", "squared-hinge"}
+        Of the classes' values (:mod:`lmht.model.losses`).
     label_smoothing : float
-        Part of the target probability spread evenly over all classes.
+        Part of the target probability spread evenly over all classes; 0 with ``squared-hinge``.
     activity_penalty : float
         Added to the loss for every level of the mean spike level of all neurons and steps
         (:class:`lmht.model.activity.ActivityMeter`); 0 leaves it out. Trades accuracy for spikes, and with them cycles
@@ -56,6 +58,7 @@ class TrainingConfig(Config):
     momentum: float = Field(default=0.9, ge=0, lt=1)
     optimizer: Literal["sgd", "adamw"] = "adamw"
     warmup_epochs: float = Field(default=1.0, ge=0)
+    loss: Literal["cross-entropy", "squared-hinge"] = "cross-entropy"
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     activity_penalty: float = Field(default=0.0, ge=0)
     augment: Literal["none", "shift", "crop-flip"] = "none"
@@ -64,6 +67,12 @@ class TrainingConfig(Config):
     validation_fraction: float = Field(default=0.1, ge=0, lt=1)
     early_stopping: int | None = Field(default=None, ge=1)
     seed: int = Field(default=0, ge=0, lt=2**31)
+
+    @model_validator(mode="after")
+    def _smoothing_has_probabilities(self) -> TrainingConfig:
+        if self.loss == "squared-hinge" and self.label_smoothing != 0:
+            raise ValueError(f"label_smoothing must be 0 with loss squared-hinge, not {self.label_smoothing}")
+        return self
 
 
 def default_training_config(dataset_name: str, net: str | None = None) -> TrainingConfig:

@@ -11,6 +11,7 @@ from torch import nn
 from .build_config import BuildConfig
 from .config import NetworkConfig
 from .conv_config import NET_NAMES, ConvNetworkConfig
+from .lenet import build_lenet
 from .mnist_cnn import build_mnist_cnn
 from .network import Network
 from .own_network import OwnNetworkError, OwnSource, build_own_network, read_own_source
@@ -23,6 +24,7 @@ __all__ = ["BUILDERS", "build_network"]
 
 BUILDERS: dict[str, Callable[[BuildConfig], nn.Module]] = {
     "mnist-cnn": build_mnist_cnn,
+    "lenet": build_lenet,
     **{f"vgg{depth}": partial(build_vgg, depth=depth) for depth in STAGES},
     **{f"resnet{depth}": partial(build_resnet, depth=depth) for depth in SHAPES},
 }

@@ -124,6 +124,8 @@ def test_train_takes_every_option(tmp_path):
         "quanta": None,
         "thetas": None,
         "initial_membranes": None,
+        "coding": "direct",
+        "readout": "mean",
     }
     training = config["training"]
     assert (training["epochs"], training["batch_size"], training["learning_rate"]) == (2, 32, 0.01)

@@ -60,6 +60,8 @@ def test_convolutional_network(tmp_path, capsys):
         "quanta": None,
         "thetas": None,
         "initial_membranes": None,
+        "coding": "direct",
+        "readout": "mean",
     }
     assert (config["training"]["augment"], config["training"]["precision"]) == ("shift", "bfloat16")
 
@@ -95,8 +97,8 @@ def test_folder_of_images(tmp_path, capsys):
 WRONG_OPTIONS = [
     (
         ["--net", "resnet50"],
-        "net must be layer widths such as 784-128-10, one of mnist-cnn, vgg11, vgg13, vgg16, resnet18, resnet19, "
-        "resnet20, resnet34, or FILE.py:FUNCTION, not 'resnet50'",
+        "net must be layer widths such as 784-128-10, one of mnist-cnn, lenet, vgg11, vgg13, vgg16, resnet18, "
+        "resnet19, resnet20, resnet34, or FILE.py:FUNCTION, not 'resnet50'",
     ),
     (["--net", "none.py:build"], "none.py: no such file"),
     (["--net", "none:build"], "net must be FILE.py:FUNCTION for a network of your own, not 'none:build'"),

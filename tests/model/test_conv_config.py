@@ -60,8 +60,8 @@ def test_unknown_net():
     with pytest.raises(ValidationError) as caught:
         ConvNetworkConfig(**(GOOD | {"net": "resnet50"}))
     assert explain_validation_error(caught.value) == (
-        "net: net must be one of mnist-cnn, vgg11, vgg13, vgg16, resnet18, resnet19, resnet20, resnet34, "
-        "or FILE.py:FUNCTION, not 'resnet50'"
+        "net: net must be one of mnist-cnn, lenet, vgg11, vgg13, vgg16, resnet18, resnet19, resnet20, "
+        "resnet34, or FILE.py:FUNCTION, not 'resnet50'"
     )
 
 

@@ -41,7 +41,7 @@ def test_every_network_runs_and_learns(net, steps):
     assert all(parameter.grad is not None for parameter in network.parameters())
     for layer in network.modules():
         assert not isinstance(layer, nn.Conv2d | nn.Linear) or layer.weight_bits == 5
-        assert not isinstance(layer, nn.MaxPool2d)
+        assert net == "lenet" or not isinstance(layer, nn.MaxPool2d)
         assert not isinstance(layer, nn.Conv2d) or isinstance(layer, QuantConv2d)
     for neuron in network.neurons().values():
         assert (neuron.levels, neuron.steps, neuron.theta) == (3, steps, 0.5)
@@ -67,6 +67,24 @@ def test_channels_of_plain_networks(net, expected):
             assert kinds[index - 1] is WindowLMHT
     assert kinds.count(nn.AvgPool2d) == (2 if net == "mnist-cnn" else 5)
     assert kinds[-2:] == [nn.Flatten, QuantLinear]
+
+
+def test_channels_of_lenet():
+    """12C5-P2-64C5-P2-512-10 on MNIST, with max pooling of spikes."""
+    network = make("lenet", shape=(1, 28, 28))
+    kernels = [layer for layer in network.module if isinstance(layer, QuantConv2d)]
+    assert [(layer.out_channels, layer.kernel_size, layer.padding) for layer in kernels] == [
+        (12, (5, 5), (0, 0)),
+        (64, (5, 5), (0, 0)),
+    ]
+    linear = [layer for layer in network.module if isinstance(layer, QuantLinear)]
+    assert [(layer.in_features, layer.out_features) for layer in linear] == [(64 * 4 * 4, 512), (512, 10)]
+    kinds = [type(layer) for layer in network.module]
+    for index, kind in enumerate(kinds):
+        if kind is nn.MaxPool2d:
+            assert kinds[index - 1] is WindowLMHT
+    assert kinds.count(nn.MaxPool2d) == 2
+    assert kinds.count(WindowLMHT) == 3
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,42 @@
+"""How an image enters a network and how its class is read out: what the configurations of all networks say."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+__all__ = ["Coding", "Readout", "check_spike_fields", "has_output_neurons"]
+
+Coding = Literal["direct", "constant", "bernoulli"]
+"""The image as currents; as the spikes of IF neurons that it drives; as spikes drawn at every step."""
+
+Readout = Literal["mean", "last-step", "spike-count", "first-to-spike"]
+"""Mean over the steps of the last layer's currents, or those of the last step; spikes of output neurons."""
+
+
+def has_output_neurons(readout: Readout) -> bool:
+    """Whether the last layer has batch norm and neurons as the others do, whose spikes are read."""
+    return readout in ("spike-count", "first-to-spike")
+
+
+def check_spike_fields(config: Any) -> None:
+    """Check what ``coding`` and ``readout`` of a network's configuration go with.
+
+    Raises
+    ------
+    ValueError
+        If output neurons have more than one level or thresholds that conversion has set, or a QCFS network, which has
+        no steps, is to code or count spikes.
+    """
+    if config.activation == "qcfs":
+        for field, value in (("coding", "direct"), ("readout", "mean")):
+            if getattr(config, field) != value:
+                raise ValueError(
+                    f"{field} must be {value} with activation qcfs, not {getattr(config, field)}"
+                )
+    if not has_output_neurons(config.readout):
+        return
+    if config.levels != 1:
+        raise ValueError(f"levels must be 1 with readout {config.readout}, not {config.levels}")
+    for field in ("thetas", "initial_membranes"):
+        if getattr(config, field, None) is not None:
+            raise ValueError(f"{field} must be None with readout {config.readout}")
