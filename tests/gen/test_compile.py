@@ -51,6 +51,7 @@ def test_build_holds_what_the_architecture_says(small_build):
         "image.bin",
         "lmht_design.h",
         "compact.core",
+        "compact.veo",
         "manifest.json",
         "integer_network.json",
         "integer_network.safetensors",
