@@ -152,17 +152,21 @@ async def frames(dut: Any) -> None:
 
 @cocotb.test()
 async def throughput(dut: Any) -> None:
-    """A vector in a cycle, as long as there is one; frames without spikes cost their vectors and no more."""
+    """A vector in a cycle, as long as there is one.
+
+    Where vectors without spikes are left out, a row of windows may be complete before the one before it has been sent.
+    """
     bench = PoolerBench(dut)
     bench.source.pattern = bench.sink.pattern = always
     await bench.reset()
     await bench.run(bench.parameters.width * bench.parameters.update_rows + 4)
-    for density in (1.0, 0.3):
+    parameters, count = bench.parameters, 3
+    for density, waits in ((1.0, 0), (0.3, count * parameters.output.height)):
         bench.input.take()
-        await bench.check([bench.frame(density) for _ in range(3)])
+        await bench.check([bench.frame(density) for _ in range(count)])
         taken = bench.input.cycles[-1] - bench.input.cycles[0] + 1
         words = len(bench.input.words)
-        assert taken == words, f"{taken} cycles for {words} vectors"
+        assert words <= taken <= words + waits, f"{taken} cycles for {words} vectors"
 
 
 @cocotb.test()

@@ -42,7 +42,9 @@ class Frame:
     expected: list[Event]
     operations: int
     updated: int
-    """Pixels that pass the neuron array."""
+    """Pixels whose neurons are multiplied out."""
+    constant: int
+    """Pixels that send their constant events."""
 
 
 class TileModel:
@@ -74,8 +76,11 @@ class TileModel:
             levels[:, y, x] = self.layer.update(sums[:, :, y, x])[:, self.channels]
         if tile.pooling is not None:
             levels = pool(levels, tile.pooling)
-        pixels = touched.any(axis=2).sum() if self.skips else tile.height * tile.width
-        return Frame(words, self._events(levels, any(flags)), self.operations - before, int(pixels))
+        pixels = tile.height * tile.width
+        updated = int(touched.any(axis=2).sum()) if self.skips or tile.constant_events else pixels
+        constant = 0 if self.skips else pixels - updated
+        events = self._events(levels, any(flags))
+        return Frame(words, events, self.operations - before, updated, constant)
 
     def _events(self, levels: np.ndarray, error: bool) -> list[Event]:
         """Output words: pixels and channels in ascending order, a token at the end of each row."""
@@ -220,7 +225,7 @@ async def frames(dut: Any) -> None:
         "frames": len(sent),
         "integrate": model.operations,
         "update": sum(frame.updated for frame in sent) * tile.update_cycles,
-        "skipped": sum(tile.height * tile.width - frame.updated for frame in sent),
+        "skipped": sum(tile.height * tile.width - frame.updated - frame.constant for frame in sent),
         "events_in": model.total("events_in"),
         "dropped": model.total("dropped"),
         "events_out": sum(word.kind is EventKind.EVENT for frame in sent for word in frame.expected),
@@ -242,7 +247,10 @@ def _check_steady_state(tile: TileParameters, sink: Sink, sent: list[Frame]) -> 
     ]
     taken = ends[-1] - ends[3]
     integration = sum(frame.operations + tile.height for frame in sent[4:])
-    update = sum(frame.updated * tile.update_cycles + 4 * tile.height for frame in sent[4:])
+    update = sum(
+        frame.updated * tile.update_cycles + frame.constant * tile.update_rows + 4 * tile.height
+        for frame in sent[4:]
+    )
     # The last frames' updates differ in where their last spike lies.
     slack = tile.update_cycles * tile.width + 4 * tile.groups + 4
     allowed = max(integration, update) + slack

@@ -19,6 +19,7 @@ from lmht.model import (
     evaluate,
     load_checkpoint,
     load_dataset,
+    losses,
     train,
     training,
 )
@@ -220,7 +221,7 @@ def test_damaged_state(tmp_path, monkeypatch, keep, config_too):
 
 def test_loss_that_is_not_finite(tmp_path, monkeypatch):
     nothing = torch.tensor(float("nan"), requires_grad=True)
-    monkeypatch.setattr(training.F, "cross_entropy", lambda *_, **__: nothing * 1)
+    monkeypatch.setattr(losses.F, "cross_entropy", lambda *_, **__: nothing * 1)
     with pytest.raises(RunError) as caught:
         train(NETWORK, QUICK, DATASET, tmp_path)
     assert str(caught.value) == "the loss is nan in epoch 1; lower learning_rate, now 0.01"

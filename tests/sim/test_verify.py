@@ -179,5 +179,5 @@ def test_stalled_design_is_named(make_build, images, monkeypatch):
 
 
 def test_init_wrong_engine(make_build, images):
-    with pytest.raises(ValueError, match=r"^engine must be harness or cocotb, not 'icarus'"):
+    with pytest.raises(ValueError, match=r"^engine must be harness, cocotb or driver, not 'icarus'"):
         verify(make_build(), images, engine="icarus")
