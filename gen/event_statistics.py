@@ -16,7 +16,7 @@ from torch import Tensor
 from lmht.gen.choose_widths import choose_widths
 from lmht.gen.frame_work import measure_integration, pooled_events
 from lmht.gen.integer import IntegerNetwork
-from lmht.gen.plan_tiles import own_pooling, whole_layers
+from lmht.gen.plan_tiles import whole_layers
 from lmht.rtl.parameters import FrameParameters
 from lmht.rtl.tile_parameters import TileParameters
 from lmht.sim.golden import GoldenModel
@@ -157,12 +157,11 @@ class _Counts:
         self.network = network
         # One lane: the groups of lanes that an event meets are then the channels that it is connected to.
         self.tiles = whole_layers(network, choose_widths(network), frame, skip_quiet=True)
-        hidden = network.layers[:-1]
-        poolings = [own_pooling(network, index) for index in range(len(hidden))]
-        self.windows = [(1, 1) if pooling is None else pooling.size for pooling in poolings]
+        pooled = [tile.pooling for tile in self.tiles[:-1]]
+        self.windows = [(1, 1) if pooling is None else pooling.size for pooling in pooled]
         self.events = np.zeros((len(network.layers), 2))
         self.operations = np.zeros((len(network.layers), 2))
-        self.spikes = [np.zeros((layer.steps, layer.levels or 0)) for layer in hidden]
+        self.spikes = [np.zeros((layer.steps, layer.levels or 0)) for layer in network.layers[:-1]]
 
     def add(self, images: NDArray[np.uint8], levels: Sequence[NDArray[np.uint8]]) -> None:
         """Count a batch; images of shape (images, C, H, W), levels as the golden model keeps them."""

@@ -17,8 +17,9 @@ port's layer waits to close a row ``b`` because a row is missing at its other in
 are missing in turn and never later, one comes to a layer that has its inputs and cannot send, since another port is
 full, and the row it cannot send is not later than row ``b``. That row in turn is later than the row for which that
 port's layer waits. So each full port leads to another one whose layer waits for a strictly earlier row. There are
-finitely many: a contradiction. Frames follow in order, and all of a frame is earlier than the next one. An output
-that nobody needs any more (the readout) is always taken; tokens need no window.
+finitely many: a contradiction. (A head that fits but waits for the update of its bank leads to such a layer at once:
+that update ends unless the layer's own output is blocked.) Frames follow in order, and all of a frame is earlier than
+the next one. An output that nobody needs any more (the readout) is always taken; tokens need no window.
 
 The bound counts every word of a row: a frame without a single zero. For the main path of a basic block of two 3 x 3
 convolutions it is zero: the window of three rows is as wide as the path's lag of two.

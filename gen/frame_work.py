@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lmht.gen.encoder_work import EncoderWork, expected_encoder_cycles, measure_encoder
 from lmht.gen.integer import IntegerNetwork
-from lmht.gen.quiet import quiet_levels
+from lmht.gen.quiet import is_silent
 from lmht.gen.work import channel_spans, expected_work, reached_outputs
 from lmht.rtl.parameters import DesignParameters
 from lmht.rtl.projection import ProjectionParameters
@@ -107,7 +107,9 @@ def measure_frames(
         inputs = [maps[projection.source + 1] for projection in tile.projections]
         last = tile.layer + 1 == len(design.layers)
         slice_ = slice(tile.channel_offset, tile.channel_offset + tile.channels)
-        update, constant = _measure_update(tile, inputs, silent=not last and _is_silent(network, tile))
+        update, constant = _measure_update(
+            tile, inputs, silent=not last and is_silent(tile, network.layers[tile.layer])
+        )
         works[tile.name] = TileRows(
             integration=tuple(
                 measure_integration(tile, number, events) for number, events in enumerate(inputs)
@@ -223,8 +225,3 @@ def _reached_pixels(projection: ProjectionParameters, active: BoolArray) -> Bool
             columns = slice(kx, kx + (width - 1) * projection.stride[1] + 1, projection.stride[1])
             reached |= padded[:, rows, columns]
     return reached
-
-
-def _is_silent(network: IntegerNetwork, tile: TileParameters) -> bool:
-    levels = quiet_levels(network.layers[tile.layer])
-    return not levels[:, tile.channel_offset : tile.channel_offset + tile.channels].any()

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from lmht.gen.integer import PIXEL_MAX, IntegerLayer, IntegerNetwork
 from lmht.gen.integer_projection import IntegerProjection
 from lmht.gen.pack import pack_rows, unpack_rows
-from lmht.gen.quiet import quiet_levels
+from lmht.gen.quiet import is_silent, quiet_levels
 from lmht.rtl.parameters import DesignParameters
 from lmht.rtl.projection import IMAGE, Pooling
 from lmht.rtl.registers import LoadableMemory, RegisterMap
@@ -183,18 +183,13 @@ def _pack_constants(tile: TileParameters, layer: IntegerLayer) -> Rows:
         blocks.append(((one if layer.leak is None else layer.leak)[None, :], tile.neuron.leak_bits + 1))
     elif layer.leak is not None:
         raise ValueError(f"layer {tile.layer} must be without leak as designed")
-    blocks.append((np.array([[_is_silent(tile, layer)]], dtype=np.int64), 1))
+    blocks.append((np.array([[is_silent(tile, layer)]], dtype=np.int64), 1))
     return pack_rows(*blocks)
 
 
 def _pack_quiet_levels(tile: TileParameters, layer: IntegerLayer) -> Rows:
     lanes = _slice(tile, quiet_levels(layer)).T
     return pack_rows((lanes.reshape(tile.update_rows, -1), bits_for(layer.levels)))
-
-
-def _is_silent(tile: TileParameters, layer: IntegerLayer) -> bool:
-    levels = quiet_levels(layer)
-    return not levels[:, tile.channel_offset : tile.channel_offset + tile.channels].any()
 
 
 _PACKERS = {
@@ -252,7 +247,7 @@ def _unpack_layer(
             name = f"{tile.name}_quiet_levels"
             if not np.array_equal(contents[name], _pack_quiet_levels(tile, layer)):
                 raise ValueError(f"memory {name} must hold the levels of neurons without input")
-        expected = first | {"v0": initial_membrane, "silent": _is_silent(tile, layer)} if found else {}
+        expected = first | {"v0": initial_membrane, "silent": is_silent(tile, layer)} if found else {}
         for name, value in expected.items():
             if found[name] != value:
                 raise ValueError(

@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmht.gen.integer import IntegerLayer
+from lmht.rtl.tile_parameters import TileParameters
 
-__all__ = ["quiet_levels"]
+__all__ = ["is_silent", "quiet_levels"]
 
 
 def quiet_levels(layer: IntegerLayer) -> NDArray[np.int64]:
@@ -42,6 +43,11 @@ def quiet_levels(layer: IntegerLayer) -> NDArray[np.int64]:
         membrane = charged - (fired << layer.fraction_bits)
         levels[step] = fired
     return levels
+
+
+def is_silent(tile: TileParameters, layer: IntegerLayer) -> bool:
+    """Whether no neuron of a tile's slice of `layer` spikes without input."""
+    return not quiet_levels(layer)[:, tile.channel_offset : tile.channel_offset + tile.channels].any()
 
 
 def _round_shift(values: NDArray[np.object_], shift: int) -> NDArray[np.object_]:

@@ -55,8 +55,8 @@ class UpdateSequencer(wiring.Component):
     ``pulses`` : out, ``skipped`` pixels
 
     With `skip_quiet`, and while ``silent``, pixels that no event has touched are passed over, and a row without any
-    other costs one word with ``empty``. Otherwise they are updated; what no event has touched counts as zeros. A
-    classifier always sends its pixel.
+    other costs one word with ``empty``. Otherwise they are sent all the same, with ``constant_events`` as ``quiet``;
+    what no event has touched counts as zeros. A classifier always sends its pixel.
 
     Throughput: one update row a cycle inside an accumulator row, and one accumulator row a cycle, but for 2 cycles from
     one row of the map to the next. A bank is freed when its last accumulator row has been taken, before the

@@ -17,6 +17,7 @@ from lmht.gen.driver_files import DRIVER_FILES
 from lmht.gen.files import wrapper_name
 from lmht.gen.header import HEADER_FILE
 from lmht.rtl.bus_accelerator import BUSES
+from lmht.sim.cross_compiler import STRICT_FLAGS
 from lmht.sim.harness_source import design_sources, fixed_sources, readable_nets
 from lmht.sim.program import build_program, run_program
 from lmht.sim.simulation import (
@@ -35,7 +36,7 @@ from lmht.sim.taps import design_taps, locate_nets
 
 __all__ = ["DRIVER_FLAGS", "DriverEngine"]
 
-DRIVER_FLAGS = ("-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror", "-O2")
+DRIVER_FLAGS = (*STRICT_FLAGS, "-O2")
 """What the driver is compiled with."""
 
 _BUS = "axi"

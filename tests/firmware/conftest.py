@@ -13,20 +13,11 @@ import pytest
 
 from lmht.gen.build import Build
 from lmht.gen.compile import CompileOptions, compile_network
+from lmht.sim.cross_compiler import STRICT_FLAGS
 from lmht.sim.random_networks import random_network
 
 ROOT = Path(__file__).parents[2]
 FIRMWARE = ROOT / "firmware"
-STRICT = (
-    "-std=c99",
-    "-Wall",
-    "-Wextra",
-    "-Wpedantic",
-    "-Wconversion",
-    "-Wshadow",
-    "-Wstrict-prototypes",
-    "-Werror",
-)
 SANITIZERS = ("-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 
 
@@ -60,7 +51,7 @@ class Driver:
 
 
 def compile_c(sources: Sequence[Path], program: Path, *flags: str) -> None:
-    command = ["gcc", *STRICT, *flags, f"-I{FIRMWARE}", *map(str, sources), "-o", str(program)]
+    command = ["gcc", *STRICT_FLAGS, *flags, f"-I{FIRMWARE}", *map(str, sources), "-o", str(program)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

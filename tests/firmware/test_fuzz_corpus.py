@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import FIRMWARE, SANITIZERS, STRICT, compile_c
+from .conftest import FIRMWARE, SANITIZERS, STRICT_FLAGS, compile_c
 
 FUZZ = FIRMWARE / "fuzz"
 REFRESH = "no longer fit the driver: renew them with `python scripts/fuzz_driver.py`"
@@ -193,6 +193,6 @@ def test_planted_faults_are_found(replay, tmp_path, name):
 
 def test_libfuzzer_parts_compile_without_warnings(replay, tmp_path):
     """The mutator needs libFuzzer to run, but no clang to be checked."""
-    assert "-Werror" in STRICT
+    assert "-Werror" in STRICT_FLAGS
     flags = ("-c", f"-I{replay.folder}", f"-I{FUZZ}")
     compile_c([FUZZ / "mutate_image.c"], tmp_path / "mutate_image.o", *flags)

@@ -126,7 +126,7 @@ def pooling_network():
 def test_events_counted_in_front_of_the_pooling_are_found(monkeypatch):
     network, images = pooling_network()
     expected = walk(network, images)
-    monkeypatch.setattr(event_statistics, "own_pooling", lambda network, source: None)
+    monkeypatch.setattr(event_statistics, "pooled_events", lambda spikes, size: spikes)
     with pytest.raises((AssertionError, ValueError)):
         assert_equal(measure_events(network, torch.from_numpy(images)), expected)
 

@@ -8,7 +8,6 @@ from lmht.gen.compile import CompileOptions, to_integers
 from lmht.model import (
     QCFS,
     ConvNetworkConfig,
-    Dataset,
     QCFSNetwork,
     SpikingNetwork,
     TrainingConfig,
@@ -23,6 +22,8 @@ from lmht.model import (
 )
 from lmht.model.conversion import convert_with_config
 from lmht.sim.golden import GoldenModel
+
+from .conftest import stripes
 
 GRID = 16
 RECIPE = TrainingConfig(epochs=4, batch_size=16, learning_rate=2e-2, validation_fraction=0.2)
@@ -156,18 +157,7 @@ def test_configuration_builds_the_converted_network():
     assert len(source.activations()) == len(rebuilt.neurons())
 
 
-def make_dataset(count=240):
-    """Images of three classes: which rows are bright."""
-    generator = torch.Generator().manual_seed(0)
-    labels = torch.arange(count) % 3
-    images = torch.randint(0, 100, (count, 2, 8, 8), generator=generator)
-    for row in range(2):
-        images[torch.arange(count), :, 1 + 2 * labels + row] += 120
-    images, half = images.to(torch.uint8), count * 2 // 3
-    return Dataset("stripes", ("a", "b", "c"), images[:half], labels[:half], images[half:], labels[half:])
-
-
-DATASET = make_dataset()
+DATASET = stripes(240)
 
 
 def files(folder):

@@ -6,7 +6,6 @@ import torch
 from lmht.model import (
     CheckpointError,
     ConvNetworkConfig,
-    Dataset,
     Network,
     NetworkConfig,
     OwnNetworkError,
@@ -22,6 +21,8 @@ from lmht.model import (
     train,
     training,
 )
+
+from .conftest import stripes
 
 QUICK = TrainingConfig(
     epochs=3, batch_size=16, learning_rate=2e-2, augment="crop-flip", validation_fraction=0.2
@@ -49,18 +50,7 @@ def build(config):
 """
 
 
-def make_dataset(count=120):
-    """Images of three classes: which rows are bright."""
-    generator = torch.Generator().manual_seed(0)
-    labels = torch.arange(count) % 3
-    images = torch.randint(0, 100, (count, 2, 8, 8), generator=generator)
-    for row in range(2):
-        images[torch.arange(count), :, 1 + 2 * labels + row] += 120
-    images, half = images.to(torch.uint8), count * 2 // 3
-    return Dataset("stripes", ("a", "b", "c"), images[:half], labels[:half], images[half:], labels[half:])
-
-
-DATASET = make_dataset()
+DATASET = stripes(120)
 
 
 def run_files(folder):
