@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check_buildable", "show_run", "train"]
 
-_DEFAULT_NETS = {"digits": "64-64-10", "mnist": "784-128-10", "fashion-mnist": "784-256-10"}
+_DEFAULT_NETS = {"digits": "64-64-10", "mnist": "784-128-10", "fashion-mnist": "784-256-10", "n-mnist": "2312-128-10"}
 
 
 class AugmentName(StrEnum):
@@ -46,7 +46,7 @@ def train(
         str | None,
         typer.Option(
             help="Layer widths, inputs first; mnist-cnn, lenet, vgg11, 13 or 16, resnet18, 19, 20 or 34; or "
-            "FILE.py:FUNCTION for a network of your own.  [default: 64-64-10, 784-128-10 or resnet20]"
+            "FILE.py:FUNCTION for a network of your own.  [default: 64-64-10, 784-128-10, 2312-128-10 or resnet20]"
         ),
     ] = None,
     width: Annotated[
@@ -68,9 +68,12 @@ def train(
         typer.Option(help="continuous: no mixing, leak 1 (IF); discontinuous: no mixing, leak 0, no memory."),
     ] = None,
     coding: Annotated[
-        CodingName,
-        typer.Option(help="The image as currents, as spikes at a constant rate, or as random spikes."),
-    ] = CodingName.direct,
+        CodingName | None,
+        typer.Option(
+            help="The image as currents, as spikes at a constant rate, or as random spikes; event data as a frame for "
+            "each step.  [default: direct, or frames]"
+        ),
+    ] = None,
     readout: Annotated[
         ReadoutName, typer.Option(help="Currents of the last layer, or spikes of output neurons (L = 1).")
     ] = ReadoutName.mean,
@@ -115,14 +118,17 @@ def train(
       lmht train --data mnist --data-dir DIR --net mynet.py:build --out runs/mynet
       lmht train --levels 1 --steps 4 --mixing identity --leak 1 --out runs/integrate-and-fire
       lmht train --levels 1 --steps 1 --integration discontinuous --coding bernoulli --out runs/rate
+      lmht train --data n-mnist --data-dir DIR --net 2312-128-10 --steps 4 --out runs/n-mnist
       lmht train --method hybrid --levels 2 --steps 2 --fine-tuning-epochs 5 --out runs/hybrid
       lmht train --method hybrid --data mnist --data-dir DIR --net mnist-cnn --out runs/hybrid-cnn
+      torchrun --nproc-per-node 2 -m lmht.gen.cli train --batch-size 64 --out runs/two-processes
     """
     from lmht.model import ConvNetworkConfig, TrainingInterrupted, load_dataset, train_hybrid
     from lmht.model import train as train_network
     from lmht.model.hybrid import QCFS_FOLDER
+    from lmht.model.parallel import torchrun_processes
 
-    dataset = load_dataset(data.value, data_dir)
+    dataset = load_dataset(data.value, data_dir, steps=steps)
     neurons: dict[str, Any] = {
         "levels": levels,
         "steps": steps,
@@ -130,7 +136,7 @@ def train(
         **parse_integration(integration, mixing, leak),
         "theta": theta,
         "initial_membrane": initial_membrane,
-        "coding": coding.value,
+        "coding": coding.value if coding else "direct" if dataset.frames is None else "frames",
         "readout": readout.value,
     }
     name = net or _DEFAULT_NETS.get(data.value, "resnet20")
@@ -154,28 +160,23 @@ def train(
         },
     )
     fine_tuning = _fine_tuning(method, recipe, fine_tuning_epochs, fine_tuning_rate)
-    _check_device(device)
-    finished = not overwrite and _describe_earlier(out)
-    try:
-        if fine_tuning is None:
-            run = train_network(
-                network, recipe, dataset, out, overwrite=overwrite, device=device, source=source
-            )
-        else:
-            if not overwrite:
-                _describe_earlier(out / QCFS_FOLDER)
-            run = train_hybrid(
-                network,
-                recipe,
-                dataset,
-                out,
-                fine_tuning=fine_tuning,
-                overwrite=overwrite,
-                device=device,
-                source=source,
-            )
-    except TrainingInterrupted as interrupt:
-        raise Failure(f"{interrupt}; the same command goes on from there", INTERRUPTED) from None
+    with torchrun_processes(device) as (processes, own_device):
+        _check_device(own_device)
+        options: dict[str, Any] = {"overwrite": overwrite, "device": own_device, "source": source}
+        finished = not overwrite and _describe_earlier(out, processes.is_first)
+        try:
+            if fine_tuning is None:
+                run = train_network(network, recipe, dataset, out, **options)
+            else:
+                if not overwrite:
+                    _describe_earlier(out / QCFS_FOLDER, processes.is_first)
+                run = train_hybrid(network, recipe, dataset, out, fine_tuning=fine_tuning, **options)
+        except TrainingInterrupted as interrupt:
+            if not processes.is_first:
+                raise SystemExit(INTERRUPTED) from None
+            raise Failure(f"{interrupt}; the same command goes on from there", INTERRUPTED) from None
+    if not processes.is_first:
+        return
     if finished:
         typer.echo(f"{out} is already trained; --overwrite trains it again")
     show_run(out, run)
@@ -251,14 +252,15 @@ def _check_device(device: str) -> None:
         raise ValueError(f"device must be one that this PyTorch has, not {device!r} ({reason})") from None
 
 
-def _describe_earlier(out: Path) -> bool:
-    """Say what of an earlier, interrupted training is taken over; True if the run is finished."""
+def _describe_earlier(out: Path, aloud: bool) -> bool:
+    """Say, if ``aloud``, what of an earlier, interrupted training is taken over; True if the run is finished."""
     from lmht.model.checkpoint import CONFIG_FILE, read_run_config
     from lmht.model.run_state import RESUME_FILE, read_training_run
 
     if (out / RESUME_FILE).exists():
         run = read_training_run(out)
-        typer.echo(f"going on with {out} after epoch {len(run.history)} of {run.training.epochs}")
+        if aloud:
+            typer.echo(f"going on with {out} after epoch {len(run.history)} of {run.training.epochs}")
         return False
     return (out / CONFIG_FILE).exists() and read_run_config(out).finished
 

@@ -12,6 +12,7 @@ from .checkpoint import CheckpointError, check_state
 from .config import RunConfig, explain_validation_error
 from .files import write_atomically
 from .network import Network
+from .parallel import Processes
 from .spiking_network import SpikingNetwork
 
 __all__ = ["RESUME_FILE", "TrainingState", "load_training_state", "read_training_run", "save_training_state"]
@@ -36,12 +37,15 @@ class TrainingState:
         Copy of the network's state after the best epoch so far.
     run : RunConfig or None
         Record of the run up to this epoch; None before the first.
+    processes : Processes
+        Who trains it together; no part of what is saved.
     """
 
     network: Network | SpikingNetwork
     optimizer: torch.optim.Optimizer
     best: dict[str, torch.Tensor]
     run: RunConfig | None = None
+    processes: Processes = Processes()
 
 
 def save_training_state(run_dir: Path, state: TrainingState) -> None:

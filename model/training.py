@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from .activity import ActivityMeter
 from .batches import Part, shuffled_batches, split_dataset
@@ -18,10 +19,12 @@ from .files import write_atomically
 from .losses import training_loss
 from .network import Network
 from .own_network import OwnSource
+from .parallel import current_processes, join_network
 from .progress import TrainingProgress
 from .quantization import QuantConv2d, QuantLinear
 from .run_folder import RunError, find_earlier_run
 from .run_state import RESUME_FILE, TrainingState, load_training_state, save_training_state
+from .spike_fields import check_frames
 from .spiking_network import SpikingNetwork
 from .zoo import build_network
 
@@ -32,6 +35,9 @@ NO_DIGEST = "0" * 64
 
 # The first seed of input spikes: they must not follow the order of the images, which has the seeds below.
 CODING_SEEDS = 2**52
+
+# Distance between the seeds of two processes, beyond all others.
+PROCESS_SEEDS = 2**53
 
 
 class TrainingInterrupted(KeyboardInterrupt):
@@ -59,16 +65,21 @@ def train(
     ``resume.safetensors``, which is removed at the end. On a CPU, with the same number of threads, an
     interrupted and resumed training gives bit-identical weights to an uninterrupted one.
 
+    Where PyTorch's default process group is initialized, its processes train one network together: each calls this
+    function with the same arguments but for ``device``, and computes its share of every batch. The first one alone
+    writes files; all return the same record. Loss, gradients and batch statistics are those of one process with
+    the whole batch, up to the order of sums.
+
     Parameters
     ----------
     network_config : NetworkConfig or ConvNetworkConfig
         Network to train; its image and its classes must be those of the data set.
     training_config : TrainingConfig
-        Recipe.
+        Recipe; the number of processes divides its ``batch_size``.
     dataset : Dataset
         Images and labels.
     out_dir : path
-        Folder of the run, created if needed.
+        Folder of the run, created if needed, the same for all processes.
     resume : bool
         Whether an unfinished run of the same configuration in ``out_dir`` is continued, and a finished one
         returned as it is.
@@ -93,23 +104,29 @@ def train(
     Raises
     ------
     ValueError
-        If network and data set do not suit each other, the user's network cannot be built, or an activity penalty is
-        asked for without LM-HT neurons.
+        If network and data set do not suit each other, the user's network cannot be built, an activity penalty is
+        asked for without LM-HT neurons, or batches or batch norms cannot be shared among the processes.
     RunError
         If ``out_dir`` holds another run, or the loss is no longer finite.
     CheckpointError
         If a file of the run to be continued is damaged.
+    ProcessLostError
+        If another process has ended.
     TrainingInterrupted
         On Ctrl-C; calling again continues after the last whole epoch.
     """
+    processes = current_processes()
     _check_suits(network_config, dataset)
     folder = Path(out_dir)
+    part = split_dataset(training_config, dataset, torch.device(device))
+    processes.check_batch(min(training_config.batch_size, len(part.images)))
     # Before anything is removed: a network of the user's may fail.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(training_config.seed)
         network = build_network(network_config, folder, source)
     if training_config.activity_penalty:
         ActivityMeter(network)
+    join_network(network, processes)
     wanted = RunConfig(
         dataset=dataset.name,
         network=network_config,
@@ -126,21 +143,27 @@ def train(
         # In this order an interruption leaves a folder that is refused or that holds no run.
         for name in (RESUME_FILE, CONFIG_FILE, WEIGHTS_FILE):
             (folder / name).unlink(missing_ok=True)
-    earlier = find_earlier_run(folder, wanted, resume)
+    with processes.watch():
+        # All read what is there after all have removed it, and before the first one writes.
+        processes.wait()
+        earlier = find_earlier_run(folder, wanted, resume)
+        processes.wait()
     if earlier is not None and earlier.finished:
         (folder / RESUME_FILE).unlink(missing_ok=True)
         return earlier
-    part = split_dataset(training_config, dataset, torch.device(device))
     state = _fresh_state(network.to(part.device), training_config)
+    state.processes = processes
     if start is not None:
         state.network.load_state_dict(start)
     if earlier is not None:
         load_training_state(folder, state)
-    folder.mkdir(parents=True, exist_ok=True)
-    if source is not None:
-        write_atomically(folder / source.path.name, source.content)
-    run = _train_epochs(folder, state, wanted, part, progress)
-    return _finish(folder, state, run, dataset)
+    if processes.is_first:
+        folder.mkdir(parents=True, exist_ok=True)
+        if source is not None:
+            write_atomically(folder / source.path.name, source.content)
+    with processes.watch():
+        run = _train_epochs(folder, state, wanted, part, progress)
+        return processes.first(lambda: _finish(folder, state, run, dataset))
 
 
 def _check_suits(config: NetworkConfig | ConvNetworkConfig, dataset: Dataset) -> None:
@@ -148,6 +171,7 @@ def _check_suits(config: NetworkConfig | ConvNetworkConfig, dataset: Dataset) ->
         raise ValueError(
             f"input_shape must be {dataset.input_shape} for data set {dataset.name}, not {config.input_shape}"
         )
+    check_frames(config, dataset)
     if isinstance(config, ConvNetworkConfig):
         if config.classes != len(dataset.classes):
             raise ValueError(
@@ -184,15 +208,18 @@ def _train_epochs(
     run = state.run or wanted
     updates = max(1, len(part.images) // config.batch_size)
     done = len(run.history)
-    with TrainingProgress(config.epochs, updates, done, enabled=progress) as bar:
+    processes = state.processes
+    model = processes.distribute(state.network)
+    with TrainingProgress(config.epochs, updates, done, enabled=progress and processes.is_first) as bar:
         try:
             while len(run.history) < config.epochs and not _has_stalled(run):
                 with torch.random.fork_rng(devices=[]):
-                    record = _train_epoch(state, config, part, len(run.history) + 1, updates, bar)
+                    record = _train_epoch(state, model, config, part, len(run.history) + 1, updates, bar)
                 run = _add_record(state, run, record)
                 state.run = run
-                save_training_state(folder, state)
-                run = save_checkpoint(folder, state.best, run)
+                if processes.is_first:
+                    save_training_state(folder, state)
+                    run = save_checkpoint(folder, state.best, run)
                 bar.epoch(record, run.best_accuracy)
         except KeyboardInterrupt:
             saved = f"{len(run.history)} of {config.epochs} epochs are saved in {folder}"
@@ -201,13 +228,21 @@ def _train_epochs(
 
 
 def _train_epoch(
-    state: TrainingState, config: TrainingConfig, part: Part, epoch: int, updates: int, bar: TrainingProgress
+    state: TrainingState,
+    model: nn.Module,
+    config: TrainingConfig,
+    part: Part,
+    epoch: int,
+    updates: int,
+    bar: TrainingProgress,
 ) -> EpochRecord:
-    state.network.train()
+    processes = state.processes
+    model.train()
     # Of its own for order and augmentation; what the network draws, such as dropout, comes from the global one.
     seed = config.seed * 1_000_003 + epoch
     generator = torch.Generator().manual_seed(seed)
-    torch.manual_seed(seed)
+    # A module's own draws, such as those of dropout, must not be the same for the images of every process.
+    torch.manual_seed(seed + processes.rank * PROCESS_SEEDS)
     coding_seed = seed + CODING_SEEDS if uses_random_coding(state.network) else None
     if coding_seed is not None:
         seed_coding(state.network, coding_seed)
@@ -215,13 +250,14 @@ def _train_epoch(
     correct = torch.zeros((), dtype=torch.int64, device=part.device)
     seen = 0
     rate = 0.0
-    for update, (images, labels) in enumerate(shuffled_batches(config, part, updates, generator)):
+    for update, batch in enumerate(shuffled_batches(config, part, updates, generator)):
+        images, labels = (processes.share(tensor) for tensor in batch)
         rate = _learning_rate(config, (epoch - 1) * updates + update, updates)
         for group in state.optimizer.param_groups:
             group["lr"] = rate
         meter = ActivityMeter(state.network) if config.activity_penalty else nullcontext()
         with meter, torch.autocast(part.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
-            logits = state.network(images).float()
+            logits = model(images).float()
         loss = training_loss(config, logits, labels, state.network.peak)
         if isinstance(meter, ActivityMeter):
             loss = loss + config.activity_penalty * meter.mean_level()
@@ -230,19 +266,26 @@ def _train_epoch(
         state.optimizer.step()
         seen += len(labels)
         loss_sum += loss.detach() * len(labels)
-        correct += (logits.detach().argmax(dim=1) == labels).sum()
+        # Of mixed images, the class of the larger share.
+        wanted = labels.argmax(dim=1) if labels.is_floating_point() else labels
+        correct += (logits.detach().argmax(dim=1) == wanted).sum()
         bar.update()
+    processes.sum(loss_sum, correct)
+    seen *= processes.count
     mean_loss = loss_sum.item() / seen
     if not math.isfinite(mean_loss):
         raise RunError(
             f"the loss is {mean_loss} in epoch {epoch}; lower learning_rate, now {config.learning_rate}"
         )
     held = len(part.held_labels) > 0
+    accuracy = (
+        processes.first(lambda: evaluate(state.network, part.held_images, part.held_labels)) if held else None
+    )
     return EpochRecord(
         epoch=epoch,
         loss=mean_loss,
         train_accuracy=correct.item() / seen,
-        validation_accuracy=evaluate(state.network, part.held_images, part.held_labels) if held else None,
+        validation_accuracy=accuracy,
         learning_rate=rate,
         coding_seed=coding_seed,
     )
