@@ -53,6 +53,8 @@ class DataName(StrEnum):
     cifar10 = "cifar10"
     cifar100 = "cifar100"
     image_folder = "image-folder"
+    n_mnist = "n-mnist"
+    dvs_cifar10 = "dvs-cifar10"
 
 
 class EngineName(StrEnum):

@@ -16,6 +16,7 @@ class CodingName(StrEnum):
     direct = "direct"
     constant = "constant"
     bernoulli = "bernoulli"
+    frames = "frames"
 
 
 class ReadoutName(StrEnum):

@@ -40,9 +40,11 @@ def stats(
     from lmht.gen.compile import CompileOptions, to_integers
     from lmht.gen.event_statistics import measure_events, statistics_tables
     from lmht.gen.files import write_file
+    from lmht.gen.spike_interface import check_spike_interface
     from lmht.model import load_checkpoint, load_dataset
 
     network, record = load_checkpoint(run)
+    check_spike_interface(network)
     dataset = load_dataset(record.dataset, data_dir)
     available = len(dataset.test_images)
     count = parse_image_count(images or str(min(_DEFAULT_IMAGES, available)), available, dataset.name)

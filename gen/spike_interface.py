@@ -19,15 +19,18 @@ _READOUTS = ("mean", "spike-count")
 def check_spike_interface(network: Network | SpikingNetwork) -> None:
     """Refuse codings and read-outs that the hardware does not have.
 
-    It takes pixels, so that random spikes would have to be drawn inside; and its classifier adds up all steps.
+    It takes one image for a window, so that random spikes would have to be drawn inside and further frames have no
+    way in; and its classifier adds up all steps.
 
     Raises
     ------
     ValueError
         The message names the field.
     """
-    if uses_random_coding(network):
-        raise ValueError("coding must be direct or constant for hardware so far, not bernoulli")
+    frames = network.config.coding == "frames" if isinstance(network, Network) else network.frames
+    if frames or uses_random_coding(network):
+        coding = "frames" if frames else "bernoulli"
+        raise ValueError(f"coding must be direct or constant for hardware so far, not {coding}")
     readout = network.config.readout if isinstance(network, Network) else network.readout
     if readout not in _READOUTS:
         raise ValueError(f"readout must be {' or '.join(_READOUTS)} for hardware so far, not {readout}")

@@ -18,7 +18,7 @@ __all__ = ["make_coded_network"]
 def make_coded_network(module: nn.Module, config: ConvNetworkConfig) -> SpikingNetwork:
     """Spiking network around a module whose weights are quantized.
 
-    With another coding than ``direct``, or with output neurons (behind a batch norm), the module becomes the part
+    With a coding that makes spikes, or with output neurons (behind a batch norm), the module becomes the part
     ``network`` of a sequence with ``coding`` and ``output``.
 
     Raises
@@ -40,4 +40,5 @@ def make_coded_network(module: nn.Module, config: ConvNetworkConfig) -> SpikingN
         input_shape=config.input_shape,
         classes=config.classes,
         readout=config.readout,
+        frames=config.coding == "frames",
     )

@@ -73,7 +73,7 @@ class BernoulliCoding(nn.Module):
 
 
 def make_coding(coding: Coding, steps: int) -> LMHT | BernoulliCoding | None:
-    """Coding in front of a network with a dimension of steps; None if currents enter directly.
+    """Coding in front of a network with a dimension of steps; None if pixels enter as currents.
 
     Constant-rate coding is that of IF neurons with ``θ = 1`` and the pixels as currents. With ``v[-1] = 1/2`` they
     spike ``round(T x)`` times, as evenly as can be, and no pixel of 8 bits ever lies on a threshold.

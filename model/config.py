@@ -109,9 +109,10 @@ class NetworkConfig(Config):
     thetas, initial_membranes : tuple of float or None
         Threshold and membrane ``v[-1]`` of every hidden layer, as conversion sets them; None takes ``theta``
         and ``initial_membrane`` in all layers.
-    coding : {"direct", "constant", "bernoulli"}
+    coding : {"direct", "constant", "bernoulli", "frames"}
         The image enters as currents, the same at all steps; as spikes of IF neurons whose currents are its pixels; or
-        as random spikes with the pixels as probabilities (:mod:`lmht.model.coding`).
+        as random spikes with the pixels as probabilities (:mod:`lmht.model.coding`). With ``frames`` an example is T
+        frames, of which one enters at each step, its pixels as currents.
     readout : {"mean", "last-step", "spike-count", "first-to-spike"}
         What of the last layer decides (:func:`lmht.model.readout.read_out`): its currents, or with one level the spikes
         of output neurons, which then stand behind a batch norm as in the other layers.

@@ -1,4 +1,4 @@
-"""Data sets as tensors in memory: bundled digits, MNIST and Fashion-MNIST, CIFAR, and folders of images."""
+"""Data sets as tensors in memory: bundled digits, MNIST and Fashion-MNIST, CIFAR, folders of images, event data."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from .checks import check_integer
 from .cifar import CIFAR10_CLASSES, CIFAR_LAYOUTS, find_cifar, read_cifar
+from .event_data import EVENT_LAYOUTS, read_event_frames
 from .idx import DataError, read_idx
 from .image_folder import is_image_folder, read_image_folder
 
@@ -28,7 +30,7 @@ FASHION_CLASSES = (
 )
 IDX_CLASSES = {"mnist": DIGIT_CLASSES, "fashion-mnist": FASHION_CLASSES}
 IMAGE_FOLDER = "image-folder"
-DATASET_NAMES = ("digits", *IDX_CLASSES, *CIFAR_LAYOUTS, IMAGE_FOLDER)
+DATASET_NAMES = ("digits", *IDX_CLASSES, *CIFAR_LAYOUTS, IMAGE_FOLDER, *EVENT_LAYOUTS)
 
 DIGITS_TEST_COUNT = 360
 DIGITS_SPLIT_SEED = 0
@@ -44,7 +46,7 @@ class Dataset:
         Name as given to :func:`load_dataset`.
     classes : tuple of str
         Name of every class; label ``i`` is ``classes[i]``.
-    train_images, test_images : torch.Tensor of uint8, shape (N, C, H, W)
+    train_images, test_images : torch.Tensor of uint8, shape (N, C, H, W), or (N, T, C, H, W) of T frames each
         Pixels from 0 to 255.
     train_labels, test_labels : torch.Tensor of int64, shape (N,)
         Class of every image.
@@ -59,30 +61,43 @@ class Dataset:
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of an image."""
-        channels, height, width = self.train_images.shape[1:]
+        """Channels, height and width of an image, or of a frame."""
+        channels, height, width = self.train_images.shape[-3:]
         return channels, height, width
 
+    @property
+    def frames(self) -> int | None:
+        """Number T of frames of an example, one for each step of a network; None for images."""
+        return self.train_images.shape[1] if self.train_images.dim() == 5 else None
 
-def load_dataset(name: str, data_dir: str | Path | None = None) -> Dataset:
+
+def load_dataset(name: str, data_dir: str | Path | None = None, *, steps: int | None = None) -> Dataset:
     """Load a data set into memory.
 
     Parameters
     ----------
-    name : {"digits", "mnist", "fashion-mnist", "cifar10", "cifar100", "image-folder"}
+    name : {"digits", "mnist", "fashion-mnist", "cifar10", "cifar100", "image-folder", "n-mnist", "dvs-cifar10"}
         ``digits`` are the 8 x 8 images bundled with scikit-learn, 1,437 for training and 360 for test, split
         with a fixed seed; their 17 grey levels ``v`` become ``round(255 v / 16)``, half to even.
         The two MNIST are read from IDX files, plain or with ``.gz``, and the two CIFAR from their binary
         version. An ``image-folder`` has ``train/<class>/`` and ``test/<class>/`` with one file per image, all
-        grey or all RGB and of the same size; ``cifar10`` may be such a folder too.
+        grey or all RGB and of the same size; ``cifar10`` may be such a folder too. ``n-mnist`` and ``dvs-cifar10``
+        are recordings of event cameras, cut into frames (:mod:`lmht.model.event_data`).
     data_dir : path, optional
         Folder that holds the files or a subfolder of the data set's name with them; nothing is written to it.
+    steps : int, optional
+        Steps T of the network that the data set is for, at least 1: event data is cut into as many frames, and needs
+        it; images are the same for all networks.
 
     Raises
     ------
     DataError
-        If the name is unknown, or a file is missing or damaged.
+        If the name is unknown, a file is missing or damaged, or event data comes without ``steps``.
+    TypeError, ValueError
+        If ``steps`` is no integer or below 1.
     """
+    if steps is not None:
+        check_integer("steps", steps, 1)
     if name == "digits":
         return _load_digits()
     if name not in DATASET_NAMES:
@@ -93,12 +108,16 @@ def load_dataset(name: str, data_dir: str | Path | None = None) -> Dataset:
         return _load_idx_dataset(name, Path(data_dir))
     if name in CIFAR_LAYOUTS:
         return _load_cifar(name, Path(data_dir))
+    if name in EVENT_LAYOUTS:
+        return _load_events(name, Path(data_dir), steps)
     return _load_image_folder(name, Path(data_dir))
 
 
 def _files_of(name: str) -> str:
     if name in IDX_CLASSES:
         return "IDX files"
+    if name in EVENT_LAYOUTS:
+        return "recordings"
     return "binary files" if name in CIFAR_LAYOUTS else "subfolders train and test"
 
 
@@ -180,6 +199,13 @@ def _load_image_folder(name: str, data_dir: Path, classes: tuple[str, ...] | Non
         torch.from_numpy(group[part]) for part in ("train", "test") for group in (found.images, found.labels)
     )
     return Dataset(name, found.classes, *tensors)
+
+
+def _load_events(name: str, data_dir: Path, steps: int | None) -> Dataset:
+    if steps is None:
+        raise DataError(f"{name} needs steps, the number of frames into which its recordings are cut")
+    arrays = read_event_frames(name, data_dir, steps)
+    return Dataset(name, EVENT_LAYOUTS[name].classes, *map(torch.from_numpy, arrays))
 
 
 def _load_part(name: str, data_dir: Path, part: str, classes: int) -> tuple[torch.Tensor, torch.Tensor]:

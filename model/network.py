@@ -83,7 +83,7 @@ class Network(nn.Module):
 
     Every hidden layer is ``QuantLinear`` (no bias), ``TimeBatchNorm`` and ``LMHT``, or ``QCFS`` with that
     activation; the last one is ``QuantLinear`` with a bias, or as the others where the spikes of output neurons
-    are read. The first layer sees the analog image once, or its spikes at every step.
+    are read. The first layer sees the analog image once, its spikes at every step, or a frame at each.
 
     Parameters
     ----------
@@ -134,7 +134,7 @@ class Network(nn.Module):
         Parameters
         ----------
         images : torch.Tensor, shape (batch, C, H, W) or (batch, C * H * W)
-            ``uint8`` from 0 to 255, or floating point from 0 to 1.
+            ``uint8`` from 0 to 255, or floating point from 0 to 1. With coding ``frames`` (batch, T, ...).
 
         Returns
         -------
@@ -173,10 +173,14 @@ class Network(nn.Module):
         return levels
 
     def _as_input(self, images: torch.Tensor) -> torch.Tensor:
-        flat = analog_image(images).flatten(1) if images.dim() > 1 else images
-        if flat.dim() != 2 or flat.shape[1] != self.config.widths[0]:
-            shape = ", ".join(str(size) for size in self.config.input_shape)
+        frames = (self.config.steps,) if self.config.coding == "frames" else ()
+        kept = 1 + len(frames)
+        flat = analog_image(images).flatten(kept) if images.dim() > kept else images
+        if flat.shape[1:] != (*frames, self.config.widths[0]):
+            shape = ", ".join(str(size) for size in (*frames, *self.config.input_shape))
             raise ValueError(f"images must have shape (batch, {shape}), not {tuple(images.shape)}")
+        if frames:
+            return flat.transpose(0, 1)
         if isinstance(self.coding, BernoulliCoding):
             return self.coding(flat).unflatten(0, (self.config.steps, len(flat)))
         if self.coding is not None:

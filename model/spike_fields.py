@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-__all__ = ["Coding", "Readout", "check_spike_fields", "has_output_neurons"]
+__all__ = ["Coding", "Readout", "check_frames", "check_spike_fields", "has_output_neurons"]
 
-Coding = Literal["direct", "constant", "bernoulli"]
-"""The image as currents; as the spikes of IF neurons that it drives; as spikes drawn at every step."""
+Coding = Literal["direct", "constant", "bernoulli", "frames"]
+"""The image as currents; as the spikes of IF neurons that it drives; as spikes drawn at every step; a frame a step."""
 
 Readout = Literal["mean", "last-step", "spike-count", "first-to-spike"]
 """Mean over the steps of the last layer's currents, or those of the last step; spikes of output neurons."""
@@ -40,3 +40,26 @@ def check_spike_fields(config: Any) -> None:
     for field in ("thetas", "initial_membranes"):
         if getattr(config, field, None) is not None:
             raise ValueError(f"{field} must be None with readout {config.readout}")
+
+
+def check_frames(config: Any, dataset: Any) -> None:
+    """Check that a network takes the examples of a data set: images, or as many frames as it has steps.
+
+    Raises
+    ------
+    ValueError
+        If it does not.
+    """
+    if dataset.frames is None:
+        if config.coding == "frames":
+            *others, last = (each for each in get_args(Coding) if each != "frames")
+            raise ValueError(
+                f"coding must be {', '.join(others)} or {last} for the images of data set {dataset.name}, not frames"
+            )
+        return
+    if config.coding != "frames":
+        raise ValueError(f"coding must be frames for data set {dataset.name}, not {config.coding}")
+    if config.steps != dataset.frames:
+        raise ValueError(
+            f"steps must be {dataset.frames}, the frames of data set {dataset.name}, not {config.steps}"
+        )

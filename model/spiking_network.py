@@ -21,23 +21,27 @@ class SpikingNetwork(nn.Module):
     """Spiking network around a module whose neurons are :class:`WindowLMHT`.
 
     The module sees the image once; what follows its first neurons sees the T steps as a T times larger batch
-    (:class:`WindowLMHT`), and the logits are the mean over the steps unless ``readout`` says otherwise.
+    (:class:`WindowLMHT`), and the logits are the mean over the steps unless ``readout`` says otherwise. Of frames it
+    sees one at each step, so that the batch is T times larger from the start.
 
     Parameters
     ----------
     module : torch.nn.Module
-        From currents of an image, (B, C, H, W), to (T B, classes); its last layer has no neurons.
+        From currents of an image, (B, C, H, W), or of frames, (T B, C, H, W), to (T B, classes); its last layer has
+        no neurons.
     input_shape : tuple of int
-        Channels, height and width of an image.
+        Channels, height and width of an image or a frame.
     classes : int
         Number of classes, at least 1.
     readout : {"mean", "last-step", "spike-count", "first-to-spike"}
         What of the module's output decides (:func:`~lmht.model.readout.read_out`); for the last two the module ends
         with neurons.
+    frames : bool
+        Whether an example is T frames rather than an image.
 
     Attributes
     ----------
-    module, input_shape, classes, readout
+    module, input_shape, classes, readout, frames
         As given.
     steps : int
         Steps T of a window, common to all neurons.
@@ -57,6 +61,7 @@ class SpikingNetwork(nn.Module):
         input_shape: tuple[int, int, int],
         classes: int,
         readout: Readout = "mean",
+        frames: bool = False,
     ) -> None:
         super().__init__()
         if not isinstance(module, nn.Module):
@@ -67,11 +72,17 @@ class SpikingNetwork(nn.Module):
         self.classes = check_integer("classes", classes, 1)
         check_choice("readout", readout, get_args(Readout))
         self.readout = readout
+        self.frames = frames
         self.steps = self._count_steps()
 
     def neurons(self) -> dict[str, WindowLMHT]:
         """Neurons by their names in the module, in its order."""
         return {name: part for name, part in self.module.named_modules() if isinstance(part, WindowLMHT)}
+
+    @property
+    def example_shape(self) -> tuple[int, ...]:
+        """Shape of one example: (C, H, W) of an image, or (T, C, H, W) of frames."""
+        return (self.steps, *self.input_shape) if self.frames else self.input_shape
 
     def _count_steps(self) -> int:
         return _common_steps(self.neurons())
@@ -86,7 +97,7 @@ class SpikingNetwork(nn.Module):
 
         Parameters
         ----------
-        images : torch.Tensor, shape (B, C, H, W)
+        images : torch.Tensor, shape (B, C, H, W), or (B, T, C, H, W) with ``frames``
             ``uint8`` from 0 to 255, or floating point from 0 to 1.
 
         Returns
@@ -99,14 +110,15 @@ class SpikingNetwork(nn.Module):
         ValueError
             If the images or the module's output have another shape.
         """
-        if images.dim() != 4 or tuple(images.shape[1:]) != self.input_shape:
-            shape = ", ".join(str(size) for size in self.input_shape)
+        if images.dim() == 0 or tuple(images.shape[1:]) != self.example_shape:
+            shape = ", ".join(str(size) for size in self.example_shape)
             raise ValueError(f"images must have shape (batch, {shape}), not {tuple(images.shape)}")
         batch = images.shape[0]
         for neuron in self.neurons().values():
             neuron.batch = batch
+        rows = images.transpose(0, 1).flatten(0, 1) if self.frames else images
         # Convolutions on a CPU are up to a third faster in this format; it goes on from layer to layer.
-        output = self.module(analog_image(images).contiguous(memory_format=torch.channels_last))
+        output = self.module(analog_image(rows).contiguous(memory_format=torch.channels_last))
         if not isinstance(output, torch.Tensor) or output.shape != (self.steps * batch, self.classes):
             found = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
             raise ValueError(

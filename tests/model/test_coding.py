@@ -141,7 +141,7 @@ def test_coding_has_no_weights():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"coding": "latency"}, "coding\n  Input should be 'direct', 'constant' or 'bernoulli'"),
+        ({"coding": "latency"}, "coding\n  Input should be 'direct', 'constant', 'bernoulli' or 'frames'"),
         (
             {"readout": "vote"},
             "readout\n  Input should be 'mean', 'last-step', 'spike-count' or 'first-to-spike'",
