@@ -38,8 +38,9 @@ def training_loss(
         Recipe.
     values : torch.Tensor, shape (batch, classes)
         What the network gives.
-    labels : torch.Tensor of int64, shape (batch,)
-        Class of every image.
+    labels : torch.Tensor
+        Class of every image, ``int64`` of shape (batch,), or with cross entropy the probabilities of all classes,
+        floating point of shape (batch, classes).
     peak : float or None
         Largest value that output neurons give, their threshold. The squared hinge then sees ``2 values / peak - 1``,
         from -1 to 1: its loss is 0 where the right neuron does all it can and the others are silent. None for values

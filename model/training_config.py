@@ -40,6 +40,14 @@ class TrainingConfig(Config):
         out of a border of that many black pixels, which is the same, and mirrors every other one.
     shift_pixels : int
         Largest shift in pixels.
+    auto_augment : {"none", "cifar10", "imagenet"}
+        Policy of AutoAugment (:mod:`lmht.model.auto_augment`), applied after ``augment`` to grey or RGB images.
+    cutout : int
+        Side in pixels of the square that is blackened in every image, after that; 0 for none.
+    mixup : float
+        Parameter of the distribution by which pairs of images and their classes are mixed, at last
+        (:func:`lmht.model.augmentation.mixup`); 0 mixes none. Not with ``squared-hinge``. The training accuracy then
+        counts the class of the larger share.
     precision : {"float32", "bfloat16"}
         ``bfloat16`` runs convolutions and linear layers of the updates in that type (autocast), which is several
         times as fast on processors made for it; weights, neurons and all measuring stay in float32.
@@ -63,15 +71,19 @@ class TrainingConfig(Config):
     activity_penalty: float = Field(default=0.0, ge=0)
     augment: Literal["none", "shift", "crop-flip"] = "none"
     shift_pixels: int = Field(default=1, ge=0, le=16)
+    auto_augment: Literal["none", "cifar10", "imagenet"] = "none"
+    cutout: int = Field(default=0, ge=0, le=1024)
+    mixup: float = Field(default=0.0, ge=0)
     precision: Literal["float32", "bfloat16"] = "float32"
     validation_fraction: float = Field(default=0.1, ge=0, lt=1)
     early_stopping: int | None = Field(default=None, ge=1)
     seed: int = Field(default=0, ge=0, lt=2**31)
 
     @model_validator(mode="after")
-    def _smoothing_has_probabilities(self) -> TrainingConfig:
-        if self.loss == "squared-hinge" and self.label_smoothing != 0:
-            raise ValueError(f"label_smoothing must be 0 with loss squared-hinge, not {self.label_smoothing}")
+    def _soft_targets_are_probabilities(self) -> TrainingConfig:
+        for field in ("label_smoothing", "mixup"):
+            if self.loss == "squared-hinge" and (value := getattr(self, field)) != 0:
+                raise ValueError(f"{field} must be 0 with loss squared-hinge, not {value}")
         return self
 
 
