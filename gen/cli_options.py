@@ -52,6 +52,7 @@ class DataName(StrEnum):
     fashion_mnist = "fashion-mnist"
     cifar10 = "cifar10"
     cifar100 = "cifar100"
+    tiny_imagenet = "tiny-imagenet"
     image_folder = "image-folder"
     n_mnist = "n-mnist"
     dvs_cifar10 = "dvs-cifar10"

@@ -1,4 +1,4 @@
-"""Data sets as tensors in memory: bundled digits, MNIST and Fashion-MNIST, CIFAR, folders of images, event data."""
+"""Data sets as tensors in memory: bundled digits, both MNIST, CIFAR, Tiny-ImageNet, folders of images, event data."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from .cifar import CIFAR10_CLASSES, CIFAR_LAYOUTS, find_cifar, read_cifar
 from .event_data import EVENT_LAYOUTS, read_event_frames
 from .idx import DataError, read_idx
 from .image_folder import is_image_folder, read_image_folder
+from .tiny_imagenet import TINY_IMAGENET, find_tiny_imagenet, read_tiny_imagenet
 
 __all__ = ["DATASET_NAMES", "DataError", "Dataset", "load_dataset", "stratified_split"]
 
@@ -30,7 +31,7 @@ FASHION_CLASSES = (
 )
 IDX_CLASSES = {"mnist": DIGIT_CLASSES, "fashion-mnist": FASHION_CLASSES}
 IMAGE_FOLDER = "image-folder"
-DATASET_NAMES = ("digits", *IDX_CLASSES, *CIFAR_LAYOUTS, IMAGE_FOLDER, *EVENT_LAYOUTS)
+DATASET_NAMES = ("digits", *IDX_CLASSES, *CIFAR_LAYOUTS, TINY_IMAGENET, IMAGE_FOLDER, *EVENT_LAYOUTS)
 
 DIGITS_TEST_COUNT = 360
 DIGITS_SPLIT_SEED = 0
@@ -76,13 +77,15 @@ def load_dataset(name: str, data_dir: str | Path | None = None, *, steps: int | 
 
     Parameters
     ----------
-    name : {"digits", "mnist", "fashion-mnist", "cifar10", "cifar100", "image-folder", "n-mnist", "dvs-cifar10"}
+    name : str
+        One of :data:`DATASET_NAMES`.
         ``digits`` are the 8 x 8 images bundled with scikit-learn, 1,437 for training and 360 for test, split
         with a fixed seed; their 17 grey levels ``v`` become ``round(255 v / 16)``, half to even.
         The two MNIST are read from IDX files, plain or with ``.gz``, and the two CIFAR from their binary
         version. An ``image-folder`` has ``train/<class>/`` and ``test/<class>/`` with one file per image, all
-        grey or all RGB and of the same size; ``cifar10`` may be such a folder too. ``n-mnist`` and ``dvs-cifar10``
-        are recordings of event cameras, cut into frames (:mod:`lmht.model.event_data`).
+        grey or all RGB and of the same size; ``cifar10`` may be such a folder too. ``tiny-imagenet`` has the layout
+        of its archive (:mod:`lmht.model.tiny_imagenet`); its validation part is the test part. ``n-mnist``
+        and ``dvs-cifar10`` are recordings of event cameras, cut into frames (:mod:`lmht.model.event_data`).
     data_dir : path, optional
         Folder that holds the files or a subfolder of the data set's name with them; nothing is written to it.
     steps : int, optional
@@ -110,6 +113,8 @@ def load_dataset(name: str, data_dir: str | Path | None = None, *, steps: int | 
         return _load_cifar(name, Path(data_dir))
     if name in EVENT_LAYOUTS:
         return _load_events(name, Path(data_dir), steps)
+    if name == TINY_IMAGENET:
+        return _load_tiny_imagenet(Path(data_dir))
     return _load_image_folder(name, Path(data_dir))
 
 
@@ -118,6 +123,8 @@ def _files_of(name: str) -> str:
         return "IDX files"
     if name in EVENT_LAYOUTS:
         return "recordings"
+    if name == TINY_IMAGENET:
+        return "file wnids.txt"
     return "binary files" if name in CIFAR_LAYOUTS else "subfolders train and test"
 
 
@@ -199,6 +206,15 @@ def _load_image_folder(name: str, data_dir: Path, classes: tuple[str, ...] | Non
         torch.from_numpy(group[part]) for part in ("train", "test") for group in (found.images, found.labels)
     )
     return Dataset(name, found.classes, *tensors)
+
+
+def _load_tiny_imagenet(data_dir: Path) -> Dataset:
+    folder = find_tiny_imagenet(data_dir)
+    if folder is None:
+        raise DataError(f"{data_dir}: no file wnids.txt here or in its subfolder {TINY_IMAGENET}")
+    found = read_tiny_imagenet(folder)
+    arrays = (found.train_images, found.train_labels, found.val_images, found.val_labels)
+    return Dataset(TINY_IMAGENET, found.classes, *map(torch.from_numpy, arrays))
 
 
 def _load_events(name: str, data_dir: Path, steps: int | None) -> Dataset:

@@ -13,7 +13,7 @@ from rich.progress import Progress
 
 from .idx import DataError
 
-__all__ = ["IMAGE_SUFFIXES", "FolderImages", "is_image_folder", "read_image_folder"]
+__all__ = ["IMAGE_SUFFIXES", "FolderImages", "is_image_folder", "read_image_folder", "read_pixels"]
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
 PARTS = ("train", "test")
@@ -77,7 +77,7 @@ def read_image_folder(folder: Path, classes: tuple[str, ...] | None = None) -> F
         files[part] = [_image_files(path) for path in found.values()]
     assert wanted is not None
     counts = {part: sum(len(group) for group in groups) for part, groups in files.items()}
-    channels, height, width = _read_image(files["train"][0][0], None).shape
+    channels, height, width = read_pixels(files["train"][0][0]).shape
     if sum(counts.values()) * channels * height * width > MAX_VALUES:
         raise DataError(
             f"{folder}: {sum(counts.values())} images of {channels}x{height}x{width}, expected at most "
@@ -116,8 +116,14 @@ def _image_files(folder: Path) -> list[Path]:
     return files
 
 
-def _read_image(path: Path, expected: tuple[int, int, int] | None) -> NDArray[np.uint8]:
-    """One image, shape (C, H, W)."""
+def read_pixels(path: Path) -> NDArray[np.uint8]:
+    """One image, shape (C, H, W): 1 channel if it is grey, 3 if it is RGB.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read, or is neither, with 8 bits each.
+    """
     try:
         with Image.open(path) as image:
             if image.mode not in ("L", "RGB"):
@@ -127,8 +133,13 @@ def _read_image(path: Path, expected: tuple[int, int, int] | None) -> NDArray[np
         # Pillow reports some damaged headers as a SyntaxError.
         reason = getattr(error, "strerror", None) or "not an image, or damaged"
         raise DataError(f"{path}: cannot be read ({reason})") from None
-    shaped = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
-    if expected is not None and shaped.shape != expected:
-        found, allowed = ("x".join(map(str, shape)) for shape in (shaped.shape, expected))
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+def _read_image(path: Path, expected: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """One image of the shape expected."""
+    pixels = read_pixels(path)
+    if pixels.shape != expected:
+        found, allowed = ("x".join(map(str, shape)) for shape in (pixels.shape, expected))
         raise DataError(f"{path}: channels and size are {found}, expected {allowed} as in the first image")
-    return shaped
+    return pixels
