@@ -215,8 +215,8 @@ def test_no_folder_given():
 
 def test_unknown_name(tmp_path):
     assert error_of("imagenet", tmp_path) == (
-        "data set must be one of digits, mnist, fashion-mnist, cifar10, cifar100, image-folder, "
-        "n-mnist, dvs-cifar10, not imagenet"
+        "data set must be one of digits, mnist, fashion-mnist, cifar10, cifar100, tiny-imagenet, "
+        "image-folder, n-mnist, dvs-cifar10, not imagenet"
     )
 
 
