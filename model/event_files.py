@@ -28,7 +28,7 @@ OVERFLOW_ROW = 240
 _NMNIST_TYPE = np.dtype([("x", np.int64), ("y", np.int64), ("t", np.int64), ("p", np.int64)])
 
 AEDAT2_VERSION = b"#!AER-DAT2.0"
-_AEDAT2_TYPE = np.dtype([("address", ">u4"), ("time", ">u4")])
+_AEDAT2_TYPE = np.dtype([("address", ">u4"), ("time", ">i4")])
 EXTERNAL_EVENT = 1 << 15
 
 
@@ -103,8 +103,8 @@ def read_aedat2(path: Path) -> Events:
     """Read an AEDAT 2.0 file of a DVS128 camera.
 
     Header lines begin with ``#``, the first with the version. An event has two big-endian words of 32 bits: the
-    address, with Y in bits 14 to 8, X in bits 7 to 1 and the polarity in bit 0, and microseconds. Events of the
-    external input, bit 15, are left aside. DVS-CIFAR10 was recorded with the camera on its side: in the upright
+    address, with Y in bits 14 to 8, X in bits 7 to 1 and the polarity in bit 0, and microseconds, signed. Events of
+    the external input, bit 15, are left aside. DVS-CIFAR10 was recorded with the camera on its side: in the upright
     picture the column is ``127 - Y`` and the row ``127 - X``.
 
     Raises
