@@ -6,6 +6,7 @@ only a reader whose call fails and which takes column and row for each other, so
 
 from __future__ import annotations
 
+import importlib
 import io
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,12 +92,12 @@ def read_nmnist(path: Path) -> Events:
 def _read_with_tonic(content: bytes) -> NDArray[np.void]:
     try:
         # Here, since it is optional and brings SciPy's and HDF5's readers along.
-        from tonic.io import read_mnist_file  # type: ignore[import]
+        tonic_io = importlib.import_module("tonic.io")
     except ImportError:
         raise DataError(
             "n-mnist is read with tonic, which is not installed: pip install lmht[events]"
         ) from None
-    return read_mnist_file(io.BytesIO(content), _NMNIST_TYPE, is_stream=True)
+    return tonic_io.read_mnist_file(io.BytesIO(content), _NMNIST_TYPE, is_stream=True)
 
 
 def read_aedat2(path: Path) -> Events:

@@ -73,16 +73,16 @@ def test_nmnist(tmp_path, place):
 @pytest.mark.parametrize("place", [".", "dvs-cifar10"])
 def test_dvs_cifar10(tmp_path, place):
     """The first nine tenths of every class, by name, are for training; squares of 2x2 pixels are summed."""
-    write_dvs_cifar10(tmp_path / place, count=11)
+    write_dvs_cifar10(tmp_path / place, count=20)
     data = load_dataset("dvs-cifar10", tmp_path, steps=4)
     assert data.classes == CIFAR10_CLASSES
     assert (data.input_shape, data.frames) == ((2, 64, 64), 4)
-    assert data.train_labels.tolist() == [label for label in range(10) for _ in range(9)]
+    assert data.train_labels.tolist() == [label for label in range(10) for _ in range(18)]
     assert data.test_labels.tolist() == [label for label in range(10) for _ in range(2)]
     expected = torch.zeros(4, 2, 64, 64, dtype=torch.uint8)
     for step in range(4):
         expected[step, step // 2, 4 * 3 + step % 2, 32 * (step // 2)] = 4 * 17
-    assert torch.equal(data.train_images[9 * 3], expected)
+    assert torch.equal(data.train_images[18 * 3], expected)
 
 
 def test_wrong_folders(tmp_path):
