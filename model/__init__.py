@@ -15,7 +15,6 @@ from .config import (
     NetworkConfig,
     RunConfig,
     TrainingConfig,
-    default_training_config,
     explain_validation_error,
     parse_architecture,
 )
@@ -31,6 +30,14 @@ from .normalization import TimeBatchNorm
 from .own_network import OwnNetworkError, OwnSource, is_own_net, read_own_source
 from .qcfs_network import QCFSNetwork
 from .quantization import QuantConv2d, QuantLinear, quantize_module, quantize_symmetric
+from .recipe_files import (
+    Recipe,
+    RecipeError,
+    default_recipe,
+    default_training_config,
+    read_recipe,
+    recipe_names,
+)
 from .spiking_network import SpikingNetwork
 from .tracing import UntraceableError
 from .training import RunError, TrainingInterrupted, train
@@ -59,6 +66,8 @@ __all__ = [
     "QCFSNetwork",
     "QuantConv2d",
     "QuantLinear",
+    "Recipe",
+    "RecipeError",
     "RunConfig",
     "RunError",
     "SpikingNetwork",
@@ -73,6 +82,7 @@ __all__ = [
     "convert_qcfs",
     "convert_run",
     "default_fine_tuning_config",
+    "default_recipe",
     "default_threshold",
     "default_training_config",
     "evaluate",
@@ -85,6 +95,8 @@ __all__ = [
     "quantize_module",
     "quantize_symmetric",
     "read_own_source",
+    "read_recipe",
+    "recipe_names",
     "save_checkpoint",
     "train",
     "train_hybrid",

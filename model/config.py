@@ -11,7 +11,7 @@ from .conv_config import ConvNetworkConfig
 from .qcfs_fields import check_qcfs_fields, first_threshold, staircase_levels
 from .records import Config, ConversionRecord, EpochRecord, ImageShape
 from .spike_fields import Coding, Readout, check_spike_fields
-from .training_config import TrainingConfig, default_training_config
+from .training_config import TrainingConfig
 
 __all__ = [
     "ConvNetworkConfig",
@@ -20,7 +20,6 @@ __all__ = [
     "NetworkConfig",
     "RunConfig",
     "TrainingConfig",
-    "default_training_config",
     "explain_validation_error",
     "parse_architecture",
 ]

@@ -1,4 +1,4 @@
-"""Configuration of training: the recipe, and the defaults for every data set."""
+"""Configuration of training."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from .records import Config
 
-__all__ = ["TrainingConfig", "default_training_config"]
+__all__ = ["TrainingConfig"]
 
 
 class TrainingConfig(Config):
@@ -85,39 +85,3 @@ class TrainingConfig(Config):
             if self.loss == "squared-hinge" and (value := getattr(self, field)) != 0:
                 raise ValueError(f"{field} must be 0 with loss squared-hinge, not {value}")
         return self
-
-
-def default_training_config(dataset_name: str, net: str | None = None) -> TrainingConfig:
-    """Recipe for a data set, and for a network if it has convolutions.
-
-    Parameters
-    ----------
-    dataset_name : str
-        As in :func:`lmht.model.load_dataset`; other names have the recipe of ``mnist``.
-    net : str, optional
-        Name of a network with convolutions, as in :class:`ConvNetworkConfig`.
-    """
-    if dataset_name in ("cifar10", "cifar100", "image-folder"):
-        # The paper's, but for the number of epochs and the augmentation.
-        return TrainingConfig(
-            epochs=100,
-            batch_size=128,
-            learning_rate=0.1,
-            weight_decay=5e-4,
-            optimizer="sgd",
-            augment="crop-flip" if dataset_name.startswith("cifar") else "none",
-            shift_pixels=4,
-            validation_fraction=0.02,
-        )
-    if dataset_name == "digits":
-        return TrainingConfig(
-            epochs=60, batch_size=64, learning_rate=5e-3, weight_decay=1e-2, label_smoothing=0.05
-        )
-    return TrainingConfig(
-        epochs=40 if net is None else 12,
-        batch_size=128,
-        learning_rate=4e-3,
-        weight_decay=1e-2,
-        augment="shift",
-        validation_fraction=1 / 12,
-    )
