@@ -94,9 +94,7 @@ def _read_with_tonic(content: bytes) -> NDArray[np.void]:
         # Here, since it is optional and brings SciPy's and HDF5's readers along.
         tonic_io = importlib.import_module("tonic.io")
     except ImportError:
-        raise DataError(
-            "n-mnist is read with tonic, which is not installed: pip install lmht[events]"
-        ) from None
+        raise DataError("n-mnist is read with tonic, which is not installed: pip install tonic") from None
     return tonic_io.read_mnist_file(io.BytesIO(content), _NMNIST_TYPE, is_stream=True)
 
 

@@ -53,7 +53,7 @@ def error_of(folder, name, **options):
 
 @pytest.mark.parametrize("place", [".", "n-mnist"])
 def test_nmnist(tmp_path, place):
-    pytest.importorskip("tonic", reason="tonic is not installed (pip install lmht[events])")
+    pytest.importorskip("tonic", reason="tonic is not installed (pip install tonic)")
     write_nmnist(tmp_path / place)
     (tmp_path / place / "Train" / "3" / "notes.txt").write_text("no recording")
     data = load_dataset("n-mnist", tmp_path, steps=2)

@@ -47,7 +47,7 @@ def error_of(read, path, content):
 
 def test_nmnist_bits(tmp_path):
     """33, 0; polarity 1; 1 + 2 * 256 + 3 * 65536 µs, and so on: worked out by hand."""
-    pytest.importorskip("tonic", reason="tonic is not installed (pip install lmht[events])")
+    pytest.importorskip("tonic", reason="tonic is not installed (pip install tonic)")
     path = tmp_path / "a.bin"
     path.write_bytes(bytes.fromhex("21 00 83 02 01  05 1f 03 02 02  00 21 ff ff ff"))
     assert as_tuples(read_nmnist(path)) == [
@@ -59,7 +59,7 @@ def test_nmnist_bits(tmp_path):
 
 def test_nmnist_time_overflows(tmp_path):
     """From every mark on 8,192 µs are added, whatever the mark's other fields say."""
-    pytest.importorskip("tonic", reason="tonic is not installed (pip install lmht[events])")
+    pytest.importorskip("tonic", reason="tonic is not installed (pip install tonic)")
     path = tmp_path / "a.bin"
     marks = OVERFLOW, bytes.fromhex("ff f0 ff ff ff")
     events = [nmnist_event(1, 2, 0, 8000), nmnist_event(3, 4, 1, 5), nmnist_event(5, 6, 0, 7)]
@@ -76,7 +76,7 @@ def test_nmnist_time_overflows(tmp_path):
 )
 def test_nmnist_round_trip(tmp_path_factory, given_events):
     """None is an overflow mark."""
-    pytest.importorskip("tonic", reason="tonic is not installed (pip install lmht[events])")
+    pytest.importorskip("tonic", reason="tonic is not installed (pip install tonic)")
     path = tmp_path_factory.getbasetemp() / "round_trip.bin"
     path.write_bytes(b"".join(OVERFLOW if each is None else nmnist_event(*each) for each in given_events))
     expected, later = [], 0
@@ -109,14 +109,14 @@ def test_wrong_nmnist_file(tmp_path, content, message):
 
 @pytest.mark.parametrize("content", [b"", OVERFLOW * 2])
 def test_nmnist_file_without_events(tmp_path, content):
-    pytest.importorskip("tonic", reason="tonic is not installed (pip install lmht[events])")
+    pytest.importorskip("tonic", reason="tonic is not installed (pip install tonic)")
     assert error_of(read_nmnist, tmp_path / "a.bin", content) == "a.bin: no events in it"
 
 
 def test_nmnist_without_tonic(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tonic.io", None)
     message = error_of(read_nmnist, tmp_path / "a.bin", nmnist_event(1, 2, 1, 3))
-    assert message == "n-mnist is read with tonic, which is not installed: pip install lmht[events]"
+    assert message == "n-mnist is read with tonic, which is not installed: pip install tonic"
 
 
 def test_aedat2_bits(tmp_path):
