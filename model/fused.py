@@ -33,8 +33,8 @@ def fused_window(
         dλ       = sum over neurons and t of dJ[t] v[t-1]
 
     float64 is computed in float64, everything else in float32, also under autocast; the output is rounded to the
-    current's type. For the backward pass only the current is kept if Ω or λ learns (a learning λ has the membranes
-    computed again), and one bit for every neuron and step if λ does not.
+    current's type. For the backward pass only the current is kept if Ω or λ learns, from which the membranes are
+    computed again, and otherwise one bit for every neuron and step.
 
     Parameters
     ----------
@@ -70,10 +70,9 @@ class _FusedWindow(torch.autograd.Function):
         staircase: Staircase,
     ) -> torch.Tensor:
         learns_current, learns_omega, learns_leak, _ = ctx.needs_input_grad
-        learns = learns_current or learns_omega or learns_leak
-        output, bits = _forward(current, omega, leak, staircase, pack=learns and not learns_leak)
-        kept = current if learns_omega or learns_leak else None
-        ctx.save_for_backward(kept, omega, leak, bits)
+        recomputes = learns_omega or learns_leak
+        output, bits = _forward(current, omega, leak, staircase, pack=learns_current and not recomputes)
+        ctx.save_for_backward(current if recomputes else None, omega, leak, bits)
         ctx.staircase, ctx.shape, ctx.dtype = staircase, current.shape, current.dtype
         return output
 
@@ -82,74 +81,52 @@ class _FusedWindow(torch.autograd.Function):
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         current, omega, leak, bits = ctx.saved_tensors
         learns_current, learns_omega, learns_leak, _ = ctx.needs_input_grad
-        upstream = gradients[0].reshape(ctx.shape[0], -1)
-        currents = None if current is None else current.reshape(upstream.shape)
-        found = (
-            torch.empty(upstream.shape, dtype=ctx.dtype, device=upstream.device) if learns_current else None
-        )
+        upstream = _rows(gradients[0])
+        currents = None if current is None else _rows(current)
+        found = torch.empty(upstream.shape, dtype=ctx.dtype, device=upstream.device)
         work = WindowBlock(upstream, omega, leak, ctx.staircase, compute_type(ctx.dtype))
-        run = _backward_tensors
-        if _suits_native(upstream, ctx.dtype):
-            run = _backward_native if ctx.dtype == torch.float32 else _backward_bfloat16
-        sum_omega, sum_leak = run(work, upstream, currents, bits, found, learns_omega, learns_leak)
+        run = _backward_native if _suits_native(upstream, ctx.dtype) else _backward_tensors
+        sum_omega, sum_leak = run(work, upstream, currents, bits, found)
         return (
-            None if found is None else found.view(ctx.shape),
+            found.view(ctx.shape) if learns_current else None,
             sum_omega.to(omega.dtype) if learns_omega else None,
             sum_leak.to(leak.dtype) if learns_leak else None,
             None,
         )
 
 
+def _rows(window: torch.Tensor) -> torch.Tensor:
+    """Neurons of each step in one row, of shape (T, N); copied only where those of a step lie apart."""
+    if window[:1].is_contiguous():
+        return window.as_strided((len(window), window[0].numel()), (window.stride(0), 1))
+    rows = window.reshape(len(window), -1)
+    return rows if rows.stride(1) == 1 else rows.contiguous()
+
+
 def _suits_native(window: torch.Tensor, dtype: torch.dtype) -> bool:
-    known = dtype in (torch.float32, torch.bfloat16)
-    fits = window.is_cpu and window.dtype == dtype and known and len(window) <= native.MAX_STEPS
-    return fits and native.library() is not None
+    fits = window.is_cpu and window.dtype == dtype
+    return fits and native.library(len(window), dtype) is not None
 
 
 def _forward(
     current: torch.Tensor, omega: torch.Tensor | None, leak: torch.Tensor, staircase: Staircase, *, pack: bool
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Output, and if wanted the windows: step ``t`` of a neuron is bit ``t % 8`` of its byte in row ``t // 8``."""
-    currents = current.reshape(current.shape[0], -1)
+    currents = _rows(current)
     steps, neurons = currents.shape
     work = WindowBlock(currents, omega, leak, staircase, compute_type(current.dtype))
     output = torch.empty((steps, neurons), dtype=current.dtype, device=current.device)
     bits = (
         torch.zeros(((steps + 7) // 8, neurons), dtype=torch.uint8, device=current.device) if pack else None
     )
-    if not _suits_native(currents, current.dtype):
+    if _suits_native(currents, current.dtype):
+        window = work.native_window(current_apart=currents.stride(0))
+        passes = native.library(steps, current.dtype)
+        passes.forward(window, *map(native.pointer, (currents, output, bits)))
+    else:
         for block in work.blocks():
             work.run(currents[:, block], output[:, block], None if bits is None else bits[:, block])
-    elif current.dtype == torch.float32:
-        mixed = work.mix_all(currents, output)
-        _over_neurons(work, native.library().forward, mixed, output, bits)
-    else:
-        whole, mixing = currents.contiguous(), work.contiguous_omega()
-        _over_neurons(work, native.library().forward_bfloat16, whole, mixing, output, bits)
     return output.view(current.shape), bits
-
-
-def _over_neurons(work: WindowBlock, function: Any, *tensors: torch.Tensor | None) -> None:
-    """Let a pass in C run over all neurons."""
-    window, addresses = work.native_window(), [native.pointer(tensor) for tensor in tensors]
-    native.over_neurons(work.neurons, lambda _, start, stop: function(window, start, stop, *addresses))
-
-
-def _over_shares(
-    work: WindowBlock, function: Any, learns_omega: bool, *tensors: torch.Tensor | None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The same of a backward pass: the sums for Ω and λ in float64, of the shares and then of all."""
-    shares = native.share_count(work.neurons)
-    sum_omega = torch.zeros((shares, work.steps, work.steps), dtype=torch.float64)
-    sum_leak = torch.zeros(shares, dtype=torch.float64)
-    window, addresses = work.native_window(), [native.pointer(tensor) for tensor in tensors]
-
-    def run(share: int, start: int, stop: int) -> None:
-        sums = (sum_omega[share].data_ptr() if learns_omega else None, sum_leak[share].data_ptr())
-        function(window, start, stop, *addresses, *sums)
-
-    native.over_neurons(work.neurons, run)
-    return sum_omega.sum(dim=0), sum_leak.sum()
 
 
 def _backward_native(
@@ -157,35 +134,19 @@ def _backward_native(
     upstream: torch.Tensor,
     currents: torch.Tensor | None,
     bits: torch.Tensor | None,
-    found: torch.Tensor | None,
-    learns_omega: bool,
-    learns_leak: bool,
+    found: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """``dI`` into ``found`` by the pass in C, and the sums for Ω and λ."""
-    upstream = upstream.contiguous()
-    mixed = None
-    if learns_leak:
-        assert currents is not None
-        mixed = work.mix_all(currents, torch.empty_like(upstream) if found is None else found)
-    currents = currents.contiguous() if learns_omega and currents is not None else None
-    tensors = (mixed, bits, upstream, currents, work.contiguous_omega(), found)
-    return _over_shares(work, native.library().backward, learns_omega, *tensors)
-
-
-def _backward_bfloat16(
-    work: WindowBlock,
-    upstream: torch.Tensor,
-    currents: torch.Tensor | None,
-    bits: torch.Tensor | None,
-    found: torch.Tensor | None,
-    learns_omega: bool,
-    learns_leak: bool,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The same of bfloat16; the pass in C mixes the currents itself."""
-    assert learns_leak == (bits is None), "without its marks a membrane is computed again"
-    whole = None if currents is None else currents.contiguous()
-    tensors = (bits, upstream.contiguous(), whole, work.contiguous_omega(), found)
-    return _over_shares(work, native.library().backward_bfloat16, learns_omega, *tensors)
+    """``dI`` into ``found`` by the passes in C++, and the sums for Ω and λ if the current was kept."""
+    steps, passes = work.steps, native.library(work.steps, found.dtype)
+    totals = torch.zeros((native.share_count(work.neurons), steps * steps + 1), dtype=torch.float64)
+    if currents is None:
+        window = work.native_window(upstream_apart=upstream.stride(0))
+        passes.backward_marks(window, *map(native.pointer, (bits, upstream, found)))
+    else:
+        window = work.native_window(current_apart=currents.stride(0), upstream_apart=upstream.stride(0))
+        passes.backward(window, *map(native.pointer, (currents, upstream, found, totals)))
+    sums = totals.sum(dim=0)
+    return sums[:-1].view(steps, steps), sums[-1]
 
 
 def _backward_tensors(
@@ -193,25 +154,19 @@ def _backward_tensors(
     upstream: torch.Tensor,
     currents: torch.Tensor | None,
     bits: torch.Tensor | None,
-    found: torch.Tensor | None,
-    learns_omega: bool,
-    learns_leak: bool,
+    found: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """``dI`` into ``found`` by tensor operations; the sums for Ω and λ in float64, of the blocks and then of all."""
     sum_omega = torch.zeros((work.steps, work.steps), dtype=torch.float64, device=work.device)
     sum_leak = torch.zeros((), dtype=torch.float64, device=work.device)
     for block in work.blocks():
-        if learns_leak:
-            assert currents is not None
+        if currents is not None:
             gradient = work.recompute(currents[:, block], upstream[:, block])
             sum_leak += torch.dot(gradient.view(-1), work.membrane.view(-1), out=gradient.new_empty(()))
+            part = torch.empty_like(sum_omega, dtype=work.dtype)
+            sum_omega += torch.mm(gradient, currents[:, block].to(work.dtype).t(), out=part)
         else:
             assert bits is not None
             gradient = work.unpack(bits[:, block], upstream[:, block])
-        if learns_omega:
-            assert currents is not None
-            part = torch.empty_like(sum_omega, dtype=work.dtype)
-            sum_omega += torch.mm(gradient, currents[:, block].to(work.dtype).t(), out=part)
-        if found is not None:
-            work.mix_back(gradient, found[:, block])
+        work.mix_back(gradient, found[:, block])
     return sum_omega, sum_leak

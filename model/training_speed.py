@@ -58,7 +58,7 @@ class TrainingSpeed(_Figures):
     threads : int
         Threads of PyTorch.
     native : bool
-        Whether the passes in C were used.
+        Whether the passes in C++ were used.
     repetitions : int
         Pairs of runs for every figure, after one that is not counted.
     figures : tuple of SpeedFigure
@@ -73,7 +73,7 @@ class TrainingSpeed(_Figures):
 
     def table(self) -> Table:
         """The figures as a table for the terminal."""
-        passes = "C" if self.native else "tensor operations"
+        passes = "C++" if self.native else "tensor operations"
         title = f"forward and backward, {self.threads} threads, {passes}, median of {self.repetitions} pairs"
         table = Table(title=title)
         table.add_column("what")
@@ -114,7 +114,7 @@ def measure_training_speed(
     return TrainingSpeed(
         torch_version=torch.__version__,
         threads=torch.get_num_threads(),
-        native=native.library() is not None,
+        native=native.has_library(),
         repetitions=repetitions,
         figures=tuple(figures),
     )

@@ -88,20 +88,22 @@ class WindowBlock:
                 self.charged, self.fired = self._make(), self._make()
             yield slice(start, start + count)
 
-    def mix_all(self, currents: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
-        """``J`` of all neurons, contiguous: in ``out``, or the currents themselves without mixing."""
-        return currents.contiguous() if self.omega is None else torch.mm(self.omega, currents, out=out)
-
-    def contiguous_omega(self) -> torch.Tensor | None:
-        """Ω for the passes in C."""
-        return None if self.omega is None else self.omega.contiguous()
-
-    def native_window(self) -> native.Window:
-        """Constants for the passes in C."""
+    def native_window(self, **layout: int) -> native.Window:
+        """Constants for the passes in C++, with ``current_apart`` and ``upstream_apart`` where a pass takes them."""
         rule = self.staircase
-        ends = rule.window(self.dtype)
+        low, high = rule.window(self.dtype)
+        self.native_omega = None if self.omega is None else self.omega.contiguous()
         return native.Window(
-            self.leak.item(), rule.theta, rule.levels, rule.initial_membrane, *ends, self.steps, self.neurons
+            leak=self.leak.item(),
+            theta=rule.theta,
+            levels=rule.levels,
+            initial=rule.initial_membrane,
+            low=low,
+            high=high,
+            threads=torch.get_num_threads(),
+            neurons=self.neurons,
+            omega=native.pointer(self.native_omega),
+            **layout,
         )
 
     def mix(self, currents: torch.Tensor) -> torch.Tensor:

@@ -1,5 +1,6 @@
 """The fused window against the plain loop and a scalar reference: values, gradients, memory, planted faults."""
 
+import functools
 import math
 
 import pytest
@@ -20,9 +21,9 @@ def use(monkeypatch):
 
     def choose(path):
         if path == "tensors":
-            monkeypatch.setattr(native, "library", lambda: None)
-        elif native.library() is None:
-            pytest.skip("no C compiler")
+            monkeypatch.setattr(native, "library", lambda steps, dtype: None)
+        elif not native.has_library():
+            pytest.skip("no C++ compiler")
 
     return choose
 
@@ -90,7 +91,7 @@ def test_equals_plain(use, path):
 @pytest.mark.parametrize("steps", [1, 2, 4, 5, 8, 17])
 @pytest.mark.parametrize(("mixing", "leak"), [("learned", "learned"), ("uniform", 0.9)])
 def test_equals_plain_over_several_blocks(use, path, steps, mixing, leak):
-    """70,001 neurons are two blocks and two shares; with 17 steps tensor operations take over from C."""
+    """70,001 neurons are two blocks and five shares; with 17 steps tensor operations take over from C++."""
     use(path)
     neuron = make_neuron(3, steps, mixing, leak)
     check_equal(neuron, *draw_window(steps, (70_001,), steps, torch.float32), 1e-6)
@@ -183,14 +184,18 @@ def test_equals_scalar_reference(use, path, levels, steps):
 
 
 C_FAULTS = {
-    "window too narrow": ("(charged <= w->high)", "(charged <= w->high - w->theta)"),
-    "window without its ends": ("(charged >= w->low) &", "(charged > w->low) &"),
-    "not the membrane before": ("before[i] = v[i];", "before[i] = charged;"),
-    "transposed mixing": ("combine(T, count, omega + u, T, dJ", "combine(T, count, omega + u * T, 1, dJ"),
+    "window too narrow": ("(charged <= high)", "(charged <= high - theta)"),
+    "window without its ends": ("(charged >= low) &", "(charged > low) &"),
+    "not the membrane before": ("leak += passed[t] * v;", "leak += passed[t] * charged;"),
+    "transposed mixing": ("back += omega[t][u] * passed[t]", "back += omega[u][t] * passed[t]"),
     "membrane not detached": (
-        "? g[i] : 0.0f;\n            before",
-        "? g[i] + dJ[0][i] * t : 0.0f;\n            before",
+        "leak += passed[t] * v;",
+        "leak += passed[t] * v; if (t) passed[0] += n.leak * passed[t];",
     ),
+    "staircase rounds": ("Lanes level = __builtin", "ratio += 0.5f; Lanes level = __builtin"),
+    "marks of the first neurons": ("place.read(marks, windows);", "place.read(marks, windows - place.at);"),
+    "marks of the step before": ("(wide & (1 << t)) != 0", "(wide & (1 << t >> 1)) != 0"),
+    "last neurons left out": ("if (from < to) run(Place{from, to - from});", ""),
 }
 
 
@@ -205,11 +210,14 @@ def test_planted_fault_in_c_is_noticed(use, monkeypatch, tmp_path, fault):
     if fault == "window without its ends":
         neuron = make_neuron(2, 3, "identity", "learned", theta=0.5, initial=0.0)
         current = torch.full_like(current, 0.25)
+    elif fault.startswith("marks"):
+        neuron = make_neuron(2, 3, "uniform", 0.9, theta=0.5)
     check_equal(neuron, current, upstream, 1e-6)
-    faulty = tmp_path / "window.c"
+    faulty = tmp_path / "window.cpp"
     faulty.write_text(source.replace(right, wrong), encoding="utf-8")
     monkeypatch.setattr(native, "_SOURCE", faulty)
-    monkeypatch.setattr(native, "library", native.library.__wrapped__)
+    monkeypatch.setattr(native, "library", functools.cache(native.library.__wrapped__))
+    assert native.has_library()
     with pytest.raises(AssertionError):
         check_equal(neuron, current, upstream, 1e-6)
 
@@ -246,13 +254,13 @@ def test_planted_fault_in_tensors_is_noticed(use, monkeypatch, fault):
 @pytest.mark.parametrize("leak", ["learned", 1.0])
 @pytest.mark.parametrize("steps", [2, 4])
 def test_keeps_less_for_backward(mixing, leak, steps):
-    """At most the current (4 bytes a neuron and step), and one byte for up to 8 steps of a neuron without its leak."""
+    """At most the current (4 bytes a neuron and step), or one byte for up to 8 steps of a neuron that learns nothing."""
     neuron = make_neuron(2, steps, mixing, leak)
     current = torch.randn(steps, 8, 500).requires_grad_()
     fused = count_saved_bytes(lambda: neuron(current))
     assert fused < count_saved_bytes(lambda: neuron.forward_plain(current))
     needs_current = mixing == "learned" or leak == "learned"
-    bits = current[0].numel() if leak == 1.0 else 0
+    bits = 0 if needs_current else current[0].numel()
     assert fused <= current.nbytes * needs_current + bits + 1000
 
 
@@ -308,5 +316,5 @@ def test_without_the_passes_in_c(monkeypatch, reason):
     if reason == "switched off":
         monkeypatch.setenv("LMHT_NATIVE", "0")
     else:
-        monkeypatch.setenv("CC", "no-such-compiler" if reason == "no compiler" else "false")
-    assert native.library.__wrapped__() is None
+        monkeypatch.setenv("CXX", "no-such-compiler" if reason == "no compiler" else "false")
+    assert native.library.__wrapped__(2, torch.float32) is None
