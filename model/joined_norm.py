@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import nn
 from torch.autograd.function import once_differentiable
+from torch.distributed import all_gather, all_reduce, get_world_size
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -29,7 +29,7 @@ class JoinedBatchNorm(_BatchNorm):
         self._check_input_dim(value)
         if not self.training:
             return super().forward(value)
-        rows = value.numel() // value.shape[1] * dist.get_world_size()
+        rows = value.numel() // value.shape[1] * get_world_size()
         mean, variance = _joined_statistics(value.detach())
         self._follow(mean, variance * (rows / max(1, rows - 1)))
         return _Normalize.apply(value, self.weight, self.bias, mean, variance, rows, self.eps)
@@ -99,8 +99,8 @@ def _joined_statistics(value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]
     kind = torch.promote_types(value.dtype, torch.float32)
     unused = torch.zeros(2, value.shape[1], dtype=kind, device=value.device)
     own = torch.stack(torch.batch_norm_update_stats(value, unused[0], unused[1], 0.0))
-    found = [torch.empty_like(own) for _ in range(dist.get_world_size())]
-    dist.all_gather(found, own)
+    found = [torch.empty_like(own) for _ in range(get_world_size())]
+    all_gather(found, own)
     means, variances = torch.stack(found).unbind(dim=1)
     mean = means.mean(dim=0)
     return mean, (variances + (means - mean).square()).mean(dim=0)
@@ -141,7 +141,7 @@ class _Normalize(torch.autograd.Function):
             gradients[0], value, factor, mean, variance, None, None, False, ctx.eps, [True, True, True]
         )
         sums = torch.stack((toward_bias, toward_weight)).to(mean.dtype)
-        dist.all_reduce(sums)
+        all_reduce(sums)
         inverse = torch.rsqrt(variance + ctx.eps)
         shift, slope = factor * inverse / ctx.rows * sums
         slope = slope * inverse

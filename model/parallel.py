@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from .coding import BernoulliCoding
 from .joined_norm import join_norms
@@ -84,15 +83,21 @@ class Processes:
         if self.count > 1:
             dist.barrier()
 
-    def distribute(self, network: nn.Module) -> nn.Module:
-        """The network as it is called in updates: gradients become the mean over all processes.
+    def average_gradients(self, network: nn.Module) -> None:
+        """Replace the gradients of a network by their means over all processes.
 
-        All of them start from the first one's parameters and buffers.
+        A parameter without a gradient, as a user's network may have it, has none in any process.
         """
         if self.count == 1:
-            return network
-        # Parameters that take no part, as a user's network may have them, are then found in the first update.
-        return DistributedDataParallel(network, static_graph=True)
+            return
+        gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
+        # Not torch's DistributedDataParallel: it keeps the threads of a closed group alive, which may abort a program
+        # that ends. Its gain, sums that run beside the backward pass, is small for networks of these sizes.
+        joined = torch.cat([gradient.flatten() for gradient in gradients])
+        dist.all_reduce(joined)
+        joined.div_(self.count)
+        for gradient, mean in zip(gradients, joined.split([part.numel() for part in gradients]), strict=True):
+            gradient.copy_(mean.view_as(gradient))
 
     @contextmanager
     def watch(self) -> Iterator[None]:

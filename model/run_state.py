@@ -1,6 +1,6 @@
 """State of a training between two epochs, from which it resumes: one safetensors file, never pickle."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import safetensors.torch
@@ -45,7 +45,7 @@ class TrainingState:
     optimizer: torch.optim.Optimizer
     best: dict[str, torch.Tensor]
     run: RunConfig | None = None
-    processes: Processes = Processes()
+    processes: Processes = field(default_factory=Processes)
 
 
 def save_training_state(run_dir: Path, state: TrainingState) -> None:
