@@ -109,9 +109,9 @@ def run_interrupted(network: str, out: Path, calls: int = 6) -> None:
             raise KeyboardInterrupt
         return training_loss(*arguments)
 
-    with patch.object(training, "training_loss", interrupting):
-        with pytest.raises(training.TrainingInterrupted, match="1 of 2 epochs are saved"):
-            run_training(network, out)
+    told = pytest.raises(training.TrainingInterrupted, match="1 of 2 epochs are saved")
+    with patch.object(training, "training_loss", interrupting), told:
+        run_training(network, out)
     run_training(network, out)
 
 
