@@ -45,8 +45,10 @@ class IntegrationName(StrEnum):
 _LEAKS = {IntegrationName.continuous: 1.0, IntegrationName.discontinuous: 0.0}
 
 
-def parse_integration(integration: IntegrationName | None, mixing: MixingName, leak: str) -> dict[str, Any]:
-    """Mixing and leak of a configuration: as given, or those that the integration stands for.
+def parse_integration(
+    integration: IntegrationName | None, mixing: MixingName | None, leak: str | None
+) -> dict[str, Any]:
+    """Mixing and leak of a configuration: as given, or those that the integration stands for; else None.
 
     Raises
     ------
@@ -54,8 +56,8 @@ def parse_integration(integration: IntegrationName | None, mixing: MixingName, l
         If both are given, or the leak is no number.
     """
     if integration is None:
-        return {"mixing": mixing.value, "leak": parse_leak(leak)}
-    for name, value in (("mixing", mixing.value), ("leak", leak)):
-        if value != "learned":
+        return {"mixing": mixing and mixing.value, "leak": None if leak is None else parse_leak(leak)}
+    for name, value in (("mixing", mixing and mixing.value), ("leak", leak)):
+        if value not in (None, "learned"):
             raise ValueError(f"{name} must be left out with integration {integration.value}, not {value}")
     return {"mixing": "identity", "leak": _LEAKS[integration]}

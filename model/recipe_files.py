@@ -76,7 +76,8 @@ class Recipe(Config):
         Training method.
     network : dict
         Fields of :class:`ConvNetworkConfig` or :class:`NetworkConfig` that the file gives, with ``net`` for the name,
-        the layer widths or the file of the network; all others have their defaults.
+        the layer widths or the file of the network; all others have their defaults. Without ``net``, it is that of
+        :func:`default_recipe`.
     training : TrainingConfig
         With the defaults for what the file does not give.
     fine_tuning : FineTuning

@@ -1,13 +1,17 @@
 """``lmht train`` for networks with convolutions, on the digits and on a small folder of images."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from lmht.gen.cli import main
-from lmht.model import load_checkpoint
+from lmht.gen.recipe_table import markdown_table
+from lmht.model import load_checkpoint, recipe_files, recipe_names
+
+PAGE = Path(__file__).parents[2] / "docs/training.md"
 
 OWN = """
 from torch import nn
@@ -94,6 +98,109 @@ def test_folder_of_images(tmp_path, capsys):
     assert json.loads((tmp_path / "run" / "config.json").read_text())["network"]["classes"] == 2
 
 
+RECIPE = """
+data = "digits"
+
+[network]
+net = "nets/mine.py:build"
+levels = 1
+steps = 3
+leak = 1
+
+[training]
+epochs = 1
+batch_size = 64
+augment = "shift"
+auto_augment = "cifar10"
+cutout = 2
+"""
+
+
+def config_of(*arguments):
+    out = Path(arguments[-1])
+    assert main(["train", *(str(argument) for argument in arguments)]) == 0
+    return json.loads((out / "config.json").read_text())
+
+
+def test_recipe_file(tmp_path):
+    (tmp_path / "nets").mkdir()
+    (tmp_path / "nets" / "mine.py").write_text(OWN)
+    path = tmp_path / "mine.toml"
+    path.write_text(RECIPE)
+    config = config_of("--recipe", path, "--out", tmp_path / "run")
+    network, training = config["network"], config["training"]
+    assert (config["dataset"], network["net"]) == ("digits", "mine.py:build")
+    assert (network["levels"], network["steps"], network["leak"], network["weight_bits"]) == (1, 3, 1.0, 4)
+    assert (training["epochs"], training["augment"], training["auto_augment"]) == (1, "shift", "cifar10")
+    assert (training["cutout"], training["mixup"]) == (2, 0.0)
+    assert config_of("--recipe", path, "--out", tmp_path / "run") == config
+
+
+def test_options_override_single_fields_of_a_recipe(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(RECIPE)
+    options = "--net 64-12-10 --steps 2 --mixup 0.3 --auto-augment none --cutout 0 --seed 5 --mixing identity"
+    config = config_of("--recipe", path, *options.split(), "--out", tmp_path / "run")
+    network, training = config["network"], config["training"]
+    assert (network["architecture"], network["levels"], network["steps"]) == ("64-12-10", 1, 2)
+    assert (network["mixing"], network["leak"]) == ("identity", 1.0)
+    assert (training["mixup"], training["auto_augment"], training["cutout"]) == (0.3, "none", 0)
+    assert (training["seed"], training["augment"], training["batch_size"]) == (5, "shift", 64)
+
+
+def test_recipe_of_a_hybrid_run(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        'data = "digits"\nmethod = "hybrid"\n[training]\nepochs = 2\n'
+        "[fine_tuning]\nepochs = 1\nlearning_rate = 1e-4"
+    )
+    config = config_of("--recipe", path, "--out", tmp_path / "run")
+    assert config["network"]["architecture"] == "64-64-10"
+    assert (config["training"]["epochs"], config["training"]["learning_rate"]) == (1, 1e-4)
+    assert json.loads((tmp_path / "run" / "qcfs" / "config.json").read_text())["training"]["epochs"] == 2
+    other = config_of("--recipe", path, "--fine-tuning-rate", "1e-3", "--out", tmp_path / "other")
+    assert (other["training"]["epochs"], other["training"]["learning_rate"]) == (1, 1e-3)
+    direct = config_of("--recipe", path, "--method", "stbp", "--out", tmp_path / "direct")
+    assert (direct["training"]["epochs"], direct["conversion"]) == (2, None)
+
+
+def test_default_is_the_recipe_of_the_data_set(tmp_path):
+    quick = ("--epochs", "1")
+    by_default = config_of(*quick, "--out", tmp_path / "first")
+    assert config_of("--recipe", "digits", *quick, "--out", tmp_path / "second") == by_default
+
+
+def test_recipes_are_listed(capsys):
+    assert main(["train", "--recipes"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["recipe", *recipe_names()]
+    assert "300 epochs of sgd" in lines[1]
+
+
+def test_page_has_the_table_of_the_files():
+    text = PAGE.read_text(encoding="utf-8")
+    block = text.partition("<!-- recipes:begin -->\n")[2].partition("<!-- recipes:end -->")[0]
+    assert block.splitlines() == markdown_table()
+
+
+def test_table_says_what_a_file_says(tmp_path, monkeypatch):
+    for path in recipe_files.RECIPE_FOLDER.glob("*.toml"):
+        (tmp_path / path.name).write_text(path.read_text().replace("epochs = 300", "epochs = 299"))
+    monkeypatch.setattr(recipe_files, "RECIPE_FOLDER", tmp_path)
+    assert "`cifar10` | `cifar10` | `resnet18` | 2, 2 | 8 | 299 epochs of sgd" in "\n".join(markdown_table())
+
+
+def test_mistake_in_a_recipe(tmp_path, fails):
+    path = tmp_path / "mine.toml"
+    path.write_text(RECIPE.replace("cutout = 2", "cutout = -2"))
+    line = fails("train", "--recipe", path, "--out", tmp_path / "run")
+    assert line == f"{path}: training.cutout: Input should be greater than or equal to 0, not -2"
+    assert fails("train", "--recipe", "list", "--out", tmp_path / "run").startswith(
+        "recipe must be one of cifar10, cifar10-hybrid, "
+    )
+    assert not (tmp_path / "run").exists()
+
+
 WRONG_OPTIONS = [
     (
         ["--net", "resnet50"],
@@ -112,6 +219,13 @@ WRONG_OPTIONS = [
     (["--net", "mnist-cnn", "--quanta", "4"], "quanta must be None with activation lmht, not 4"),
     (["--net", "mnist-cnn", "--steps", "9"], "steps must be between 1 and 8, not 9"),
     (["--net", "mnist-cnn", "--augment", "blur"], "Invalid value for '--augment'"),
+    (["--auto-augment", "svhn"], "Invalid value for '--auto-augment'"),
+    (["--cutout", "-1"], "cutout: Input should be greater than or equal to 0, not -1"),
+    (["--mixup", "0.2", "--loss", "squared-hinge"], "mixup must be 0 with loss squared-hinge, not 0.2"),
+    (
+        ["--data", "tiny-imagenet"],
+        "tiny-imagenet needs the folder that holds its file wnids.txt, or its subfolder tiny-imagenet",
+    ),
     (["--data", "cifar10"], "cifar10 needs the folder that holds its binary files, or its subfolder cifar10"),
     (
         ["--data", "image-folder"],

@@ -1,5 +1,7 @@
 """Recipes: those that come with lmht, the same numbers as ever, and one line for everything wrong in a file."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -247,3 +249,11 @@ def test_unknown_name():
     assert (
         str(caught.value) == f"recipe must be one of {', '.join(recipe_names())}, or FILE.toml, not 'cifar'"
     )
+
+
+def test_example_of_the_page(tmp_path):
+    page = (Path(__file__).parents[2] / "docs/training.md").read_text(encoding="utf-8")
+    recipe = read_recipe(str(write(tmp_path, page.partition("```toml\n")[2].partition("```")[0])))
+    assert (recipe.data, recipe.method, recipe.network["net"]) == ("digits", "hybrid", "64-32-10")
+    assert recipe.training == TrainingConfig(epochs=20, learning_rate=5e-3, cutout=2)
+    assert recipe.fine_tuning.epochs == 3
