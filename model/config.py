@@ -228,6 +228,10 @@ class RunConfig(Config):
         One record per epoch trained.
     conversion : ConversionRecord or None
         Where the weights, or those that fine-tuning began with, came from; None for fresh weights.
+    start_sha256 : str or None
+        SHA-256 of the ``model.safetensors`` that training began with; None for fresh weights and after a conversion.
+    commit : str or None
+        Commit of lmht's sources that began the training (:func:`lmht.model.source_commit.source_commit`).
     """
 
     format_version: Literal[1] = 1
@@ -245,3 +249,5 @@ class RunConfig(Config):
     weights_sha256: str = Field(pattern="^[0-9a-f]{64}$")
     history: tuple[EpochRecord, ...]
     conversion: ConversionRecord | None = None
+    start_sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+    commit: str | None = None

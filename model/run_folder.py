@@ -65,6 +65,8 @@ def find_earlier_run(folder: Path, wanted: RunConfig, resume: bool) -> RunConfig
 def _first_difference(run: RunConfig, wanted: RunConfig) -> tuple[str, object, object] | None:
     if run.dataset != wanted.dataset:
         return "dataset", run.dataset, wanted.dataset
+    if run.start_sha256 != wanted.start_sha256:
+        return "start_sha256", run.start_sha256, wanted.start_sha256
     if type(run.network) is not type(wanted.network):
         return "network.architecture", run.network.architecture, wanted.network.architecture
     for group in ("network", "training"):

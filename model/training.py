@@ -6,7 +6,6 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from .activity import ActivityMeter
 from .batches import Part, shuffled_batches, split_dataset
@@ -24,6 +23,7 @@ from .progress import TrainingProgress
 from .quantization import QuantConv2d, QuantLinear
 from .run_folder import RunError, find_earlier_run
 from .run_state import RESUME_FILE, TrainingState, load_training_state, save_training_state
+from .source_commit import source_commit
 from .spike_fields import check_frames
 from .spiking_network import SpikingNetwork
 from .zoo import build_network
@@ -56,6 +56,7 @@ def train(
     device: str = "cpu",
     start: Mapping[str, torch.Tensor] | None = None,
     conversion: ConversionRecord | None = None,
+    start_sha256: str | None = None,
     source: OwnSource | None = None,
 ) -> RunConfig:
     """Train a network and keep its best epoch in ``out_dir``.
@@ -93,6 +94,8 @@ def train(
         State of a network of the same configuration, from which training starts; fresh weights if not given.
     conversion : ConversionRecord, optional
         Kept in the record of the run; says where ``start`` came from.
+    start_sha256 : str, optional
+        Likewise, SHA-256 of the weights' file where ``start`` is another run's.
     source : OwnSource, optional
         File of a network of the user's, of which ``out_dir`` gets a copy.
 
@@ -138,6 +141,8 @@ def train(
         weights_sha256=NO_DIGEST,
         history=(),
         conversion=conversion,
+        start_sha256=start_sha256,
+        commit=source_commit(),
     )
     if overwrite:
         # In this order an interruption leaves a folder that is refused or that holds no run.
@@ -209,12 +214,11 @@ def _train_epochs(
     updates = max(1, len(part.images) // config.batch_size)
     done = len(run.history)
     processes = state.processes
-    model = processes.distribute(state.network)
     with TrainingProgress(config.epochs, updates, done, enabled=progress and processes.is_first) as bar:
         try:
             while len(run.history) < config.epochs and not _has_stalled(run):
                 with torch.random.fork_rng(devices=[]):
-                    record = _train_epoch(state, model, config, part, len(run.history) + 1, updates, bar)
+                    record = _train_epoch(state, config, part, len(run.history) + 1, updates, bar)
                 run = _add_record(state, run, record)
                 state.run = run
                 if processes.is_first:
@@ -228,16 +232,10 @@ def _train_epochs(
 
 
 def _train_epoch(
-    state: TrainingState,
-    model: nn.Module,
-    config: TrainingConfig,
-    part: Part,
-    epoch: int,
-    updates: int,
-    bar: TrainingProgress,
+    state: TrainingState, config: TrainingConfig, part: Part, epoch: int, updates: int, bar: TrainingProgress
 ) -> EpochRecord:
     processes = state.processes
-    model.train()
+    state.network.train()
     # Of its own for order and augmentation; what the network draws, such as dropout, comes from the global one.
     seed = config.seed * 1_000_003 + epoch
     generator = torch.Generator().manual_seed(seed)
@@ -257,12 +255,13 @@ def _train_epoch(
             group["lr"] = rate
         meter = ActivityMeter(state.network) if config.activity_penalty else nullcontext()
         with meter, torch.autocast(part.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
-            logits = model(images).float()
+            logits = state.network(images).float()
         loss = training_loss(config, logits, labels, state.network.peak)
         if isinstance(meter, ActivityMeter):
             loss = loss + config.activity_penalty * meter.mean_level()
         state.optimizer.zero_grad()
         loss.backward()
+        processes.average_gradients(state.network)
         state.optimizer.step()
         seen += len(labels)
         loss_sum += loss.detach() * len(labels)

@@ -254,7 +254,7 @@ def test_planted_fault_in_tensors_is_noticed(use, monkeypatch, fault):
 @pytest.mark.parametrize("leak", ["learned", 1.0])
 @pytest.mark.parametrize("steps", [2, 4])
 def test_keeps_less_for_backward(mixing, leak, steps):
-    """At most the current (4 bytes a neuron and step), or one byte for up to 8 steps of a neuron that learns nothing."""
+    """At most the current (4 bytes a neuron and step), or a byte a neuron for up to 8 steps if nothing is learned."""
     neuron = make_neuron(2, steps, mixing, leak)
     current = torch.randn(steps, 8, 500).requires_grad_()
     fused = count_saved_bytes(lambda: neuron(current))
