@@ -23,9 +23,7 @@ from lmht.gen.cli_recipe import (
 from lmht.gen.cli_spikes import CodingName, IntegrationName, LossName, ReadoutName, parse_integration
 
 if TYPE_CHECKING:
-    from lmht.model import (
-        RunConfig,
-    )
+    from lmht.model import RunConfig
 
 __all__ = ["check_buildable", "show_run", "train"]
 
