@@ -12,9 +12,12 @@ from rich.table import Table
 from torch.nn import functional as F
 
 from . import native
-from .config import NetworkConfig
+from .config import ConvNetworkConfig, NetworkConfig
+from .memory import keep_freed_memory
 from .network import Network
 from .neurons import LMHT
+from .spiking_network import SpikingNetwork
+from .zoo import build_network
 
 __all__ = ["SpeedFigure", "TrainingSpeed", "count_saved_bytes", "measure_training_speed"]
 
@@ -62,7 +65,7 @@ class TrainingSpeed(_Figures):
     repetitions : int
         Pairs of runs for every figure, after one that is not counted.
     figures : tuple of SpeedFigure
-        The neuron at T = 2 and 4, and the training step of 784-128-10.
+        The neuron at T = 2 and 4, and the training steps of 784-128-10 and of ResNet-18.
     """
 
     torch_version: str
@@ -87,18 +90,22 @@ class TrainingSpeed(_Figures):
 
 
 def measure_training_speed(
-    repetitions: int = 15, neurons: tuple[int, ...] = NEURONS, batch: int = 128
+    repetitions: int = 15, neurons: tuple[int, ...] = NEURONS, batch: int = 128, width: float = 1.0
 ) -> TrainingSpeed:
     """Compare :meth:`LMHT.forward` with :meth:`LMHT.forward_plain`, forward and backward, on the CPU.
+
+    From then on the process keeps freed memory (:func:`~lmht.model.memory.keep_freed_memory`), as ``lmht train`` does.
 
     Parameters
     ----------
     repetitions : int
-        Pairs of runs for every figure, at least 1.
+        Pairs of runs for every figure, at least 1; a third of them for ResNet-18.
     neurons : tuple of int
         Shape of one step's current, batch included.
     batch : int
-        Images of the training step.
+        Images of the training step of 784-128-10; ResNet-18 has an eighth of them, at least 2.
+    width : float
+        Factor of ResNet-18's channels.
 
     Raises
     ------
@@ -107,10 +114,15 @@ def measure_training_speed(
     """
     if repetitions < 1:
         raise ValueError(f"repetitions must be at least 1, not {repetitions}")
+    keep_freed_memory()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         figures = [_compare_neuron(steps, neurons, repetitions) for steps in (2, 4)]
-        figures += [_compare_step(steps, batch, repetitions) for steps in (2, 4)]
+        connected = NetworkConfig(architecture="784-128-10")
+        figures += [_compare_step(connected, steps, batch, repetitions) for steps in (2, 4)]
+        residual = ConvNetworkConfig(net="resnet18", input_shape=(3, 32, 32), classes=10, width=width)
+        few = max(1, repetitions // 3)
+        figures += [_compare_step(residual, steps, max(2, batch // 8), few) for steps in (2, 4)]
     return TrainingSpeed(
         torch_version=torch.__version__,
         threads=torch.get_num_threads(),
@@ -161,18 +173,18 @@ def _compare_neuron(steps: int, neurons: tuple[int, ...], repetitions: int) -> S
     )
 
 
-def _compare_step(steps: int, batch: int, repetitions: int) -> SpeedFigure:
-    """A whole update of 784-128-10: forward, loss, backward and SGD."""
-    networks = []
+def _compare_step(
+    config: NetworkConfig | ConvNetworkConfig, steps: int, batch: int, repetitions: int
+) -> SpeedFigure:
+    """A whole update of a network with L = 2: forward, loss, backward and SGD."""
+    networks: list[Network | SpikingNetwork] = []
     for plain in (True, False):
-        network = Network(
-            NetworkConfig(architecture="784-128-10", input_shape=(1, 28, 28), levels=2, steps=steps)
-        )
+        network = build_network(config.model_copy(update={"levels": 2, "steps": steps}))
         for module in network.modules():
             if plain and isinstance(module, LMHT):
                 module.forward = module.forward_plain  # type: ignore[method-assign]
-        networks.append(network)
-    images, labels = torch.rand(batch, 784), torch.randint(10, (batch,))
+        networks.append(network.train())
+    images, labels = torch.rand(batch, *config.input_shape), torch.randint(10, (batch,))
     optimizers = [torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9) for network in networks]
 
     def step(index: int) -> None:
@@ -182,7 +194,7 @@ def _compare_step(steps: int, batch: int, repetitions: int) -> SpeedFigure:
         optimizers[index].step()
 
     saved = [count_saved_bytes(lambda network=network: network(images)) for network in networks]  # type: ignore[misc]
-    name = f"training step, 784-128-10, T={steps}, batch {batch}"
+    name = f"training step, {config.architecture}, T={steps}, batch {batch}"
     return _figure(name, lambda: step(0), lambda: step(1), repetitions, *saved)
 
 

@@ -6,19 +6,21 @@ import pytest
 import torch
 
 from lmht.gen.cli import main
-from lmht.model import training_speed
+from lmht.model import NetworkConfig, training_speed
 from lmht.model.training_speed import TrainingSpeed, count_saved_bytes, measure_training_speed
 
 
 def test_figures_of_small_neurons():
     before = torch.get_rng_state()
-    result = measure_training_speed(3, neurons=(8, 500), batch=4)
+    result = measure_training_speed(3, neurons=(8, 500), batch=4, width=0.03)
     assert torch.equal(torch.get_rng_state(), before)
     assert [figure.name for figure in result.figures] == [
         "neuron, (2, 8, 500)",
         "neuron, (4, 8, 500)",
         "training step, 784-128-10, T=2, batch 4",
         "training step, 784-128-10, T=4, batch 4",
+        "training step, resnet18x0.03, T=2, batch 2",
+        "training step, resnet18x0.03, T=4, batch 2",
     ]
     for figure in result.figures:
         assert min(figure.plain_s, figure.fused_s, figure.ratio) > 0
@@ -40,7 +42,7 @@ def test_plain_and_fused_are_what_is_compared(monkeypatch):
             return original(self, current)
 
         monkeypatch.setattr(neuron, name, record)
-    training_speed._compare_step(2, 4, 1)
+    training_speed._compare_step(NetworkConfig(architecture="784-128-10"), 2, 4, 1)
     assert calls == ["forward_plain", "forward"] * 3  # what is saved, the pair not counted, the pair
 
 
@@ -57,7 +59,7 @@ def test_repetitions_out_of_range():
 
 
 def test_bench_training_prints_and_writes(monkeypatch, capsys, tmp_path):
-    small = measure_training_speed(1, neurons=(2, 50), batch=2)
+    small = measure_training_speed(1, neurons=(2, 50), batch=2, width=0.03)
     monkeypatch.setattr(training_speed, "measure_training_speed", lambda: small)
     path = tmp_path / "training.json"
     assert main(["bench", "--training", "--json", str(path)]) == 0
