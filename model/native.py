@@ -1,4 +1,4 @@
-"""Passes over a window of neurons in C++, compiled at first use where there is a compiler.
+"""Passes over a window of neurons in C++, compiled at their first use where there is a compiler and kept in the cache.
 
 A step of a window is a handful of operations on a number that is in a register; as tensor operations each of them goes
 to memory and back, and waits for all cores. :mod:`lmht.model.fused` uses these passes for float32 and bfloat16 on a
@@ -10,13 +10,15 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+import platform
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from .build_cache import build_key, cached_build
 
 __all__ = ["MAX_STEPS", "Window", "has_library", "library", "pointer", "share_count"]
 
@@ -25,6 +27,7 @@ MAX_STEPS = 8
 
 # Neurons of one share of the work: enough to be worth a thread, few enough for small layers to have several.
 _SHARE = 16384
+_LIBRARY = "window.so"
 _SOURCE = Path(__file__).with_name("window.cpp")
 _FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", f"-DSHARE={_SHARE}")
 # The OpenMP library is known by its name, so that it is the one that PyTorch has loaded: its threads are awake after a
@@ -60,8 +63,8 @@ def library(steps: int, dtype: torch.dtype) -> Any:
     if compiler is None or os.environ.get("LMHT_NATIVE") == "0" or not known:
         return None
     kind = ["-DBFLOAT16"] if dtype == torch.bfloat16 else []
-    command = [compiler, *_FLAGS, f"-DSTEPS={steps}", *kind, "-shared", "-fPIC", str(_SOURCE), "-o"]
-    loaded = _build(command, [_PARALLEL]) or _build(command, [])
+    flags = [*_FLAGS, f"-DSTEPS={steps}", *kind, "-shared", "-fPIC"]
+    loaded = _load(compiler, [*flags, _PARALLEL]) or _load(compiler, flags)
     if loaded is None:
         return None
     for name, tensors in (("forward", 3), ("backward", 4), ("backward_marks", 3)):
@@ -71,14 +74,33 @@ def library(steps: int, dtype: torch.dtype) -> Any:
     return loaded
 
 
-def _build(command: list[str], options: list[str]) -> Any:
-    with tempfile.TemporaryDirectory(prefix="lmht-native-", ignore_cleanup_errors=True) as folder:
-        target = str(Path(folder, "window.so"))
-        try:
-            subprocess.run([*command, target, *options], check=True, capture_output=True, timeout=60)
-            return ctypes.CDLL(target)
-        except (OSError, subprocess.SubprocessError):
-            return None
+def _load(compiler: str, flags: list[str]) -> Any:
+    """The library built with these flags, from the cache if it is there."""
+
+    def build(folder: Path) -> None:
+        command = [compiler, *flags, str(_SOURCE), "-o", str(folder / _LIBRARY)]
+        subprocess.run(command, check=True, capture_output=True, timeout=60)
+
+    # `-march=native` on another processor, or after an update of the compiler, is another build.
+    program = Path(compiler).stat()
+    version = f"{compiler} {program.st_size} {program.st_mtime_ns} {_processor()}"
+    try:
+        return ctypes.CDLL(
+            str(cached_build("native", build_key([_SOURCE], flags, version), build) / _LIBRARY)
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _processor() -> str:
+    """What tells the processor's instructions, as far as the system says."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next(
+        (line for line in lines if line.lower().startswith(("flags", "features"))), platform.machine()
+    )
 
 
 def share_count(neurons: int) -> int:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from cocotb_tools.runner import get_runner
 
-from lmht.sim.cache import build_key, cached_build
+from lmht.model.build_cache import build_key, cached_build
 from lmht.sim.toolchain import ToolchainError, tool_environment, toolchain_environment, verilator_version
 
 __all__ = ["LINT_WAIVERS", "build_bench"]

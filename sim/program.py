@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from lmht.sim.cache import build_key, cached_build, cached_folder
+from lmht.model.build_cache import build_key, cached_build, cached_folder
 from lmht.sim.runner import LINT_WAIVERS
 from lmht.sim.simulation import Progress, SimulationError
 from lmht.sim.toolchain import ToolchainError, toolchain_environment, verilator_version

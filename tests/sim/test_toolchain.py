@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from lmht.model.build_cache import build_cache_dir, build_key, cached_build
 from lmht.sim import toolchain
-from lmht.sim.cache import build_cache_dir, build_key, cached_build
 from lmht.sim.runner import run_cocotb
 from lmht.sim.toolchain import ToolchainError, tool_environment, toolchain_environment
 
