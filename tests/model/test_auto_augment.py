@@ -7,7 +7,9 @@ from lmht.model import auto_augment as module
 from lmht.model import image_operations as operations
 from lmht.model.auto_augment import AUTO_AUGMENT_POLICIES, auto_augment
 
-IMAGES = torch.randint(0, 256, (300, 3, 20, 20), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+IMAGES = torch.randint(
+    0, 256, (300, 3, 20, 20), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+)
 
 
 def augment(images, policy="cifar10", seed=0):
