@@ -76,7 +76,6 @@ def train_one(planned: Planned, runs: Path, dataset: Dataset) -> RunConfig:
     network, recipe = configure(planned, dataset)
     folder = runs / planned.name
     if planned.fine_tuning is not None:
-        # QCFS networks with the same staircase are trained once: windows differ in conversion alone.
         tuning = default_fine_tuning_config(recipe, **planned.fine_tuning)
         return train_hybrid(network, recipe, dataset, folder, fine_tuning=tuning, progress=False)
     if planned.start is None:

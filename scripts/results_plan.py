@@ -81,8 +81,8 @@ def _grid(kind: str) -> Iterator[Planned]:
 
 def _hybrid() -> Iterator[Planned]:
     for kind in _NETS:
-        for quanta in (4, 8):
-            for levels, steps in ((2, 1), (2, 2), (2, 4), (4, 1), (4, 2)):
+        for quanta, windows in {4: ((2, 1), (2, 2), (4, 1)), 8: ((2, 2), (2, 4), (4, 2))}.items():
+            for levels, steps in windows:
                 yield Planned(
                     name=f"hybrid-{kind}-q{quanta}-l{levels}t{steps}",
                     group="hybrid",
@@ -100,7 +100,7 @@ def _hybrid() -> Iterator[Planned]:
 
 
 def _binary() -> Iterator[Planned]:
-    nets = {"mlp": ("784-1024-1024-10", 10), "lenet": ("lenet", 6)}
+    nets = {"mlp": ("784-1024-1024-10", 8), "lenet": ("lenet", 5)}
     for kind, (net, epochs) in nets.items():
         for integration, leak, steps in (
             ("discontinuous", 0.0, (1,)),
@@ -145,7 +145,7 @@ def _cifar() -> Iterator[Planned]:
             group="cifar10",
             dataset="cifar10",
             network={"net": "resnet18", "width": 0.25, "weight_bits": 8, **neurons},
-            training={"epochs": 8, "precision": "bfloat16"},
+            training={"epochs": 4, "precision": "bfloat16"},
         )
 
 
