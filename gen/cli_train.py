@@ -74,7 +74,8 @@ def train(
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Time steps T of a window, 1 to 8.  [default: 2]")] = None,
     weight_bits: Annotated[
-        int | None, typer.Option(help="Width of the integer weights, 2 to 8.  [default: 4]")
+        str | None,
+        typer.Option(help="Width of the integer weights, 2 to 8; or float, not for hardware.  [default: 4]"),
     ] = None,
     mixing: Annotated[
         MixingName | None, typer.Option(help="Temporal mixing matrix.  [default: learned]")
@@ -149,6 +150,10 @@ def train(
     seed: Annotated[
         int | None, typer.Option(help="Seed of weights, split, order and augmentation.  [default: 0]")
     ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Begin with the weights of another run, such as one in float."),
+    ] = None,
     device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, ...")] = "cpu",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove a run in the folder first.")] = False,
 ) -> None:
@@ -169,6 +174,8 @@ def train(
       lmht train --levels 1 --steps 4 --mixing identity --leak 1 --out runs/integrate-and-fire
       lmht train --levels 1 --steps 1 --integration discontinuous --coding bernoulli --out runs/rate
       lmht train --data n-mnist --data-dir DIR --net 2312-128-10 --steps 4 --out runs/n-mnist
+      lmht train --weight-bits float --out runs/float
+      lmht train --start runs/float --weight-bits 2 --epochs 10 --learning-rate 0.001 --out runs/two-bits
       lmht train --method hybrid --levels 2 --steps 2 --fine-tuning-epochs 5 --out runs/hybrid
       lmht train --method hybrid --data mnist --data-dir DIR --net mnist-cnn --out runs/hybrid-cnn
       torchrun --nproc-per-node 2 -m lmht.gen.cli train --batch-size 64 --out runs/two-processes
@@ -176,6 +183,7 @@ def train(
     from lmht.model import ConvNetworkConfig, TrainingInterrupted, load_dataset, train_hybrid
     from lmht.model import train as train_network
     from lmht.model.hybrid import QCFS_FOLDER
+    from lmht.model.memory import keep_freed_memory
     from lmht.model.parallel import torchrun_processes
 
     chosen = override_recipe(
@@ -186,7 +194,7 @@ def train(
             "width": width,
             "levels": levels,
             "steps": steps,
-            "weight_bits": weight_bits,
+            "weight_bits": parse_weight_bits(weight_bits),
             **parse_integration(integration, mixing, leak),
             "theta": theta,
             "initial_membrane": initial_membrane,
@@ -219,13 +227,15 @@ def train(
         },
     )
     fine_tuning = override_fine_tuning(chosen, training, fine_tuning_epochs, fine_tuning_rate)
+    weights = _read_start(start, chosen.method)
+    keep_freed_memory()
     with torchrun_processes(device) as (processes, own_device):
         _check_device(own_device)
         options: dict[str, Any] = {"overwrite": overwrite, "device": own_device, "source": source}
         finished = not overwrite and _describe_earlier(out, processes.is_first)
         try:
             if fine_tuning is None:
-                run = train_network(network, training, dataset, out, **options)
+                run = train_network(network, training, dataset, out, **options, **weights)
             else:
                 if not overwrite:
                     _describe_earlier(out / QCFS_FOLDER, processes.is_first)
@@ -246,6 +256,27 @@ def check_buildable(levels: int, steps: int) -> None:
     for name, value, most in (("levels", levels, 15), ("steps", steps, 8)):
         if not 1 <= value <= most:
             raise ValueError(f"{name} must be between 1 and {most}, not {value}")
+
+
+def parse_weight_bits(text: str | None) -> int | str | None:
+    """Width of the weights, or ``float``; None if not given."""
+    if text is None or text == "float":
+        return text
+    if not (text.isascii() and text.isdigit() and 2 <= int(text[:9]) <= 8):
+        raise ValueError(f"weight_bits must be between 2 and 8, or float, not {text}")
+    return int(text)
+
+
+def _read_start(start: Path | None, method: str) -> dict[str, Any]:
+    """Weights that training begins with, as :func:`lmht.model.train` takes them."""
+    if start is None:
+        return {}
+    if method == "hybrid":
+        raise ValueError(f"start must be left out with method hybrid, not {start}")
+    from lmht.model import load_checkpoint
+
+    network, record = load_checkpoint(start)
+    return {"start": network.state_dict(), "start_sha256": record.weights_sha256}
 
 
 def _check_device(device: str) -> None:
@@ -279,8 +310,9 @@ def show_run(out: Path, run: RunConfig) -> None:
     neurons = f"L = {network.levels}, T = {network.steps}"
     if network.activation == "qcfs":
         neurons = f"QCFS, Q = {network.qcfs_levels}"
+    weights = "weights in float" if network.weight_bits is None else f"{network.weight_bits}-bit weights"
     typer.echo(
-        f"{out}: {network.architecture}, {neurons}, {network.weight_bits}-bit weights; "
+        f"{out}: {network.architecture}, {neurons}, {weights}; "
         f"epoch {run.best_epoch} of {len(run.history)}{held}{test}"
     )
     before = run.conversion

@@ -9,7 +9,7 @@ from pydantic import Discriminator, Field, Tag, ValidationError, field_validator
 
 from .conv_config import ConvNetworkConfig
 from .qcfs_fields import check_qcfs_fields, first_threshold, staircase_levels
-from .records import Config, ConversionRecord, EpochRecord, ImageShape
+from .records import Config, ConversionRecord, EpochRecord, ImageShape, WeightBits
 from .spike_fields import Coding, Readout, check_spike_fields
 from .training_config import TrainingConfig
 
@@ -126,7 +126,7 @@ class NetworkConfig(Config):
     input_shape: ImageShape = (1, 28, 28)
     levels: int = Field(default=2, ge=1)
     steps: int = Field(default=2, ge=1)
-    weight_bits: int | None = Field(default=4, ge=2, le=8)
+    weight_bits: WeightBits = 4
     mixing: Literal["learned", "identity", "uniform"] = "learned"
     leak: Literal["learned"] | Annotated[float, Field(ge=0, le=1.5)] = "learned"
     theta: float | None = Field(default=None, gt=0)

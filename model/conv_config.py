@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from .qcfs_fields import check_qcfs_fields, first_threshold, staircase_levels
-from .records import Config, ImageShape
+from .records import Config, ImageShape, WeightBits
 from .spike_fields import Coding, Readout, check_spike_fields
 
 __all__ = ["NET_NAMES", "ConvNetworkConfig"]
@@ -67,7 +67,7 @@ class ConvNetworkConfig(Config):
     classes: int = Field(ge=1, le=65536)
     levels: int = Field(default=2, ge=1)
     steps: int = Field(default=2, ge=1)
-    weight_bits: int | None = Field(default=4, ge=2, le=8)
+    weight_bits: WeightBits = 4
     mixing: Literal["learned", "identity", "uniform"] = "learned"
     leak: Literal["learned"] | Annotated[float, Field(ge=0, le=1.5)] = "learned"
     theta: float | None = Field(default=None, gt=0)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-__all__ = ["Config", "ConversionRecord", "EpochRecord", "ImageShape"]
+__all__ = ["Config", "ConversionRecord", "EpochRecord", "ImageShape", "WeightBits"]
 
 
 class Config(BaseModel):
@@ -23,6 +23,13 @@ def _check_image_shape(input_shape: tuple[int, int, int]) -> tuple[int, int, int
 
 ImageShape = Annotated[tuple[int, int, int], Field(strict=False), AfterValidator(_check_image_shape)]
 """Channels, height and width of an image: the field ``input_shape`` of a configuration."""
+
+
+WeightBits = Annotated[
+    Annotated[int, Field(ge=2, le=8)] | None,
+    BeforeValidator(lambda value: None if value == "float" else value),
+]
+"""Width of integer weights; None, written ``float`` where there is no None, trains in floating point."""
 
 
 class EpochRecord(Config):

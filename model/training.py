@@ -107,8 +107,8 @@ def train(
     Raises
     ------
     ValueError
-        If network and data set do not suit each other, the user's network cannot be built, an activity penalty is
-        asked for without LM-HT neurons, or batches or batch norms cannot be shared among the processes.
+        If network and data set, or the start, do not suit each other, the user's network cannot be built, an activity
+        penalty is asked for without LM-HT neurons, or batches or batch norms cannot be shared among the processes.
     RunError
         If ``out_dir`` holds another run, or the loss is no longer finite.
     CheckpointError
@@ -159,7 +159,7 @@ def train(
     state = _fresh_state(network.to(part.device), training_config)
     state.processes = processes
     if start is not None:
-        state.network.load_state_dict(start)
+        _load_start(state.network, start)
     if earlier is not None:
         load_training_state(folder, state)
     if processes.is_first:
@@ -169,6 +169,15 @@ def train(
     with processes.watch():
         run = _train_epochs(folder, state, wanted, part, progress)
         return processes.first(lambda: _finish(folder, state, run, dataset))
+
+
+def _load_start(network: Network | SpikingNetwork, start: Mapping[str, torch.Tensor]) -> None:
+    shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    for name in sorted(shapes.keys() | start.keys()):
+        found = tuple(start[name].shape) if name in start else "none"
+        if found != shapes.get(name, "none"):
+            raise ValueError(f"start must have for {name} the shape {shapes.get(name, 'none')}, not {found}")
+    network.load_state_dict(start)
 
 
 def _check_suits(config: NetworkConfig | ConvNetworkConfig, dataset: Dataset) -> None:

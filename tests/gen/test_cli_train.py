@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from lmht.gen.cli import main
@@ -120,6 +121,34 @@ def config_of(*arguments):
     out = Path(arguments[-1])
     assert main(["train", *(str(argument) for argument in arguments)]) == 0
     return json.loads((out / "config.json").read_text())
+
+
+def test_integer_weights_begin_with_those_in_float(tmp_path, capsys, fails):
+    first, second, other = tmp_path / "float", tmp_path / "three", tmp_path / "other"
+    quick = ["train", *QUICK, "--net", "64-20-10"]
+    assert main([*quick, "--weight-bits", "float", "--out", str(first)]) == 0
+    assert "weights in float; epoch 1 of 1" in capsys.readouterr().out
+    again = [*quick, "--weight-bits", "3", "--start", str(first), "--learning-rate", "1e-9"]
+    assert main([*again, "--out", str(second)]) == 0
+    (network, start), (rounded, run) = load_checkpoint(first), load_checkpoint(second)
+    assert start.network.weight_bits is None
+    assert run.network.weight_bits == 3
+    assert (run.start_sha256, start.start_sha256) == (start.weights_sha256, None)
+    for name, tensor in network.named_parameters():
+        torch.testing.assert_close(rounded.get_parameter(name), tensor, atol=1e-5, rtol=1e-5)
+    message = fails(*quick, "--weight-bits", "3", "--learning-rate", "1e-9", "--out", second)
+    assert "start_sha256 is" in message
+    wrong = fails("train", *QUICK, "--net", "64-24-10", "--start", first, "--out", other)
+    assert wrong == "start must have for layers.0.linear.weight the shape (24, 64), not (20, 64)"
+    hybrid = fails(*quick, "--method", "hybrid", "--start", first, "--out", other)
+    assert hybrid == f"start must be left out with method hybrid, not {first}"
+
+
+def test_recipe_may_ask_for_float(tmp_path):
+    recipe = tmp_path / "own.toml"
+    recipe.write_text('data = "digits"\n[network]\nnet = "64-8-10"\nweight_bits = "float"\n')
+    assert main(["train", "--recipe", str(recipe), *QUICK, "--out", str(tmp_path / "run")]) == 0
+    assert load_checkpoint(tmp_path / "run")[1].network.weight_bits is None
 
 
 def test_recipe_file(tmp_path):
