@@ -223,10 +223,10 @@ def runs_page(results: Results) -> Iterator[str]:
     """Every run with seed, commit, recipe and figures."""
     yield "# Every training behind results.md"
     yield ""
-    yield "Written by `python scripts/results.py page` from the runs' own records, which are in `results.json` with all"
-    yield "fields of network and recipe that differ from the defaults. A commit that ends in `-dirty` had changed files."
-    yield "Spikes and synaptic operations are means over 500 test images; those of weights in floating point are of"
-    yield "these weights rounded to 8 bits."
+    yield "Written by `python scripts/results.py page` from the runs' own records, which are in `results.json`"
+    yield "with all fields of network and recipe that differ from the defaults. A commit that ends in `-dirty`"
+    yield "had changed files. Spikes and synaptic operations are means over 500 test images; those of weights"
+    yield "in floating point are of these weights rounded to 8 bits."
     yield ""
     rows = []
     for planned in plan():
@@ -254,23 +254,24 @@ def page(results: Results) -> Iterator[str]:
     """The page with all tables."""
     yield "# Results"
     yield ""
-    yield "Written by `python scripts/results.py page` from records of trainings (`python scripts/results.py train mlp cnn"
-    yield "hybrid binary cifar10 --data-dir DIR`) and of simulations (`... hardware mlp cnn --data-dir DIR`); every"
-    yield "training with its seed, commit and recipe is in [results-runs.md](results-runs.md)."
+    yield "Written by `python scripts/results.py page` from records of trainings (`python scripts/results.py"
+    yield "train mlp cnn hybrid binary cifar10 --data-dir DIR`) and of simulations (`... hardware mlp cnn"
+    yield "--data-dir DIR`); every training with its seed, commit and recipe is in"
+    yield "[results-runs.md](results-runs.md)."
     yield ""
     yield "## MNIST: levels, steps and bits"
     yield ""
-    yield "Accuracy on the 10,000 test images. Integer weights begin with those in floating point and are trained on for"
-    yield "the few epochs that results-runs.md lists, rounded as in hardware. Where there are three seeds: mean ±"
-    yield "standard deviation in points."
+    yield "Accuracy on the 10,000 test images. Integer weights begin with those in floating point and are"
+    yield "trained on for the few epochs that results-runs.md lists, rounded as in hardware. Where there are"
+    yield "three seeds: mean ± standard deviation in points."
     yield ""
     for kind in _NETS:
         yield from accuracies(results, kind)
     yield "## MNIST: spikes and synaptic operations"
     yield ""
-    yield "4-bit weights, means over 500 test images and the seeds, of one image. A spike of level k is k binary spikes. An"
-    yield 'event carries the levels of all steps, and one operation adds them all; "as single steps" is what events of'
-    yield "single steps would cost."
+    yield "4-bit weights, means over 500 test images and the seeds, of one image. A spike of level k is k"
+    yield 'binary spikes. An event carries the levels of all steps, and one operation adds them all; "as single'
+    yield 'steps" is what events of single steps would cost.'
     yield ""
     for kind, label in _NETS.items():
         yield f"### {label}: activity"
@@ -278,10 +279,10 @@ def page(results: Results) -> Iterator[str]:
         yield from activity(results, kind)
     yield "## MNIST: what it costs in hardware"
     yield ""
-    yield "Each network compiled with 16 lanes for its slowest layer and simulated on 500 test images; every logit is"
-    yield 'compared with the golden model. "float" and "PyTorch" are accuracies on 10,000 images, before rounding and of the'
-    yield "integer weights. A weight word holds one weight for every lane of a tile and is read once for an operation,"
-    yield "as the design's own counters say."
+    yield "Each network compiled with 16 lanes for its slowest layer and simulated on 500 test images; every"
+    yield 'logit is compared with the golden model. "float" and "PyTorch" are accuracies on 10,000 images,'
+    yield "before rounding and of the integer weights. A weight word holds one weight for every lane of a tile"
+    yield "and is read once for an operation, as the design's own counters say."
     yield ""
     for kind in _NETS:
         yield from hardware(results, kind)
@@ -298,8 +299,9 @@ def page(results: Results) -> Iterator[str]:
     yield from table(columns, hybrid_rows(results))
     yield "## Binary activations (the second paper)"
     yield ""
-    yield "L = 1, 8-bit weights, squared hinge loss, seed 0. Discontinuous integration is trained with one step of Bernoulli"
-    yield "spikes and tested with T; continuous integration takes the image as currents and is trained with each T."
+    yield "L = 1, 8-bit weights, squared hinge loss, seed 0. Discontinuous integration is trained with one step"
+    yield "of Bernoulli spikes and tested with T; continuous integration takes the image as currents and is"
+    yield "trained with each T."
     yield ""
     steps = (f"T = {steps}" for steps in TESTED_STEPS)
     yield from table(("network", "integration", *steps, "at least"), binary_rows(results))
@@ -317,10 +319,10 @@ def cifar_text(results: Results) -> Iterator[str]:
         return
     _, record = found[0]
     network = record["network"]
-    yield f"ResNet-18 at width {network.get('width', 1):g} with 8-bit weights, {recipe(record)}, seed 0: the same"
-    yield "recipe for all three. The images are CIFAR-10 in JPEG files of quality 75. Two CPU cores allow neither the full"
-    yield "width nor the paper's 300 epochs, and the gap says so; `lmht train --recipe cifar10 --device cuda --precision"
-    yield "bfloat16 --data-dir DIR --out runs/cifar10` is the full run."
+    yield f"ResNet-18 at width {network.get('width', 1):g} with 8-bit weights, {recipe(record)}, seed 0: the"
+    yield "same recipe for all three. The images are CIFAR-10 in JPEG files of quality 75. Two CPU cores allow"
+    yield "neither the full width nor the paper's 300 epochs, and the gap says so; `lmht train --recipe cifar10"
+    yield "--device cuda --precision bfloat16 --data-dir DIR --out runs/cifar10` is the full run."
     yield ""
 
 
