@@ -91,7 +91,7 @@ def test_equals_plain(use, path):
 @pytest.mark.parametrize("steps", [1, 2, 4, 5, 8, 17])
 @pytest.mark.parametrize(("mixing", "leak"), [("learned", "learned"), ("uniform", 0.9)])
 def test_equals_plain_over_several_blocks(use, path, steps, mixing, leak):
-    """70,001 neurons are two blocks and five shares; with 17 steps tensor operations take over from C++."""
+    """70,001 neurons are two blocks and three shares; with 17 steps tensor operations take over from C++."""
     use(path)
     neuron = make_neuron(3, steps, mixing, leak)
     check_equal(neuron, *draw_window(steps, (70_001,), steps, torch.float32), 1e-6)
