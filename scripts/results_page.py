@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from results_picture import draw
 from results_plan import BITS, CIFAR, GRID, SECTION_5_3, TESTED_STEPS, Planned, plan
 from results_records import read_records
 
@@ -58,6 +59,14 @@ class Results:
             for name, record in sorted(self.records.items())
             if name.startswith(start) and name.endswith(f"-{bits or 'float'}")
         ]
+
+    def placed(self, kind: str) -> Iterator[tuple[int, int, int, Record]]:
+        """Levels, steps, bits and record of what has hardware figures, the first seed of each."""
+        for levels, steps in GRID:
+            for bits in (bits for bits in BITS if bits is not None):
+                found = [record for record in self.cell(kind, levels, steps, bits) if "hardware" in record]
+                if found:
+                    yield levels, steps, bits, found[0]
 
     def of(self, group: str) -> list[tuple[Planned, Record]]:
         """Trainings of a group, in the plan's order."""
@@ -284,6 +293,8 @@ def page(results: Results) -> Iterator[str]:
     yield "before rounding and of the integer weights. A weight word holds one weight for every lane of a tile"
     yield "and is read once for an operation, as the design's own counters say."
     yield ""
+    yield "![Test accuracy over the bits of weights that an image reads](images/results.png)"
+    yield ""
     for kind in _NETS:
         yield from hardware(results, kind)
     yield "## L T = 8 (section 5.3 of the paper)"
@@ -327,7 +338,9 @@ def cifar_text(results: Results) -> Iterator[str]:
 
 
 def write(docs: Path) -> None:
-    """Write both pages."""
+    """Write both pages, and the picture."""
     results = Results(read_records(docs))
+    cells = {label: list(results.placed(kind)) for kind, label in _NETS.items()}
+    draw(docs / "images" / "results.png", {label: found for label, found in cells.items() if found})
     for name, lines in (("results", page(results)), ("results-runs", runs_page(results))):
         write_file(docs / f"{name}.md", "\n".join(lines).encode())
