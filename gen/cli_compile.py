@@ -140,7 +140,7 @@ def _with_densities(options: CompileOptions, run: Path, data_dir: Path | None) -
     """The options with densities measured on training images, where they are not given and the images are at hand."""
     if options.pixel_density is not None and options.spike_density is not None:
         return options
-    from lmht.gen.spike_interface import check_spike_interface
+    from lmht.gen.spike_interface import check_spike_interface, draw_frames
     from lmht.model import load_checkpoint, load_dataset
 
     network, record = load_checkpoint(run)
@@ -148,4 +148,4 @@ def _with_densities(options: CompileOptions, run: Path, data_dir: Path | None) -
     if data_dir is None and record.dataset != "digits":
         return options
     images = load_dataset(record.dataset, data_dir).train_images[:_MEASURED_IMAGES]
-    return measure_densities(network, images, options)
+    return measure_densities(network, draw_frames(images, record.network.coding), options)

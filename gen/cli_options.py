@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -147,13 +148,14 @@ def _number(name: str, text: str) -> int:
 
 
 def load_build_data(build: Build, data_dir: Path | None) -> Dataset:
-    """The data set that the network of a build was trained on.
+    """The data set that the network of a build was trained on, its test images as the design takes them.
 
     Raises
     ------
     ValueError
         If the build does not know it, or its files are missing or damaged.
     """
+    from lmht.gen.spike_interface import draw_frames
     from lmht.model import load_dataset
 
     name = build.source.dataset
@@ -161,7 +163,9 @@ def load_build_data(build: Build, data_dir: Path | None) -> Dataset:
         raise ValueError(
             f"{build.folder}: compiled from a network without a training run: its data set is unknown"
         )
-    return load_dataset(name, data_dir)
+    dataset = load_dataset(name, data_dir)
+    coding = (build.source.network or {}).get("coding", "direct")
+    return replace(dataset, test_images=draw_frames(dataset.test_images, coding))
 
 
 def measure_densities(

@@ -40,7 +40,7 @@ def stats(
     from lmht.gen.compile import CompileOptions, to_integers
     from lmht.gen.event_statistics import measure_events, statistics_tables
     from lmht.gen.files import write_file
-    from lmht.gen.spike_interface import check_spike_interface
+    from lmht.gen.spike_interface import check_spike_interface, draw_frames
     from lmht.model import load_checkpoint, load_dataset
 
     network, record = load_checkpoint(run)
@@ -49,7 +49,7 @@ def stats(
     available = len(dataset.test_images)
     count = parse_image_count(images or str(min(_DEFAULT_IMAGES, available)), available, dataset.name)
     integers = to_integers(network, CompileOptions(), name=run.resolve().name)
-    found = measure_events(integers, dataset.test_images[:count])
+    found = measure_events(integers, draw_frames(dataset.test_images[:count], record.network.coding))
     make_console().print(statistics_tables(found))
     if json is not None:
         write_file(json, found.to_json())

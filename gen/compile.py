@@ -28,6 +28,7 @@ from lmht.gen.manifest import (
 from lmht.gen.plan import PlanOptions, expected_events, plan
 from lmht.gen.quantize import quantize
 from lmht.gen.report import CompileReport, expect, report_layers
+from lmht.gen.spike_interface import check_spike_interface, take_drawn_spikes
 from lmht.model import Network, RunConfig, SpikingNetwork, load_checkpoint
 from lmht.rtl.parameters import DesignParameters
 from lmht.rtl.verilog import is_identifier
@@ -167,6 +168,10 @@ def to_integers(network: Network | SpikingNetwork, options: CompileOptions, *, n
 
     With ``options.binary``, the binary expansion comes before the scales.
     """
+    check_spike_interface(network)
+    # Where the first layer sees few levels, whole steps of its weights are too coarse for a bias.
+    fine_biases = isinstance(network, SpikingNetwork) or network.coding is not None
+    network = take_drawn_spikes(network)
     if isinstance(network, SpikingNetwork):
         folded = capture(network, weight_bits=options.weight_bits)
     else:
@@ -182,8 +187,7 @@ def to_integers(network: Network | SpikingNetwork, options: CompileOptions, *, n
         fraction_bits=options.fraction_bits,
         multiplier_bits=options.multiplier_bits,
         leak_bits=options.leak_bits,
-        # Where the first layer sees few levels, whole steps of its weights are too coarse for a bias.
-        fine_biases=isinstance(network, SpikingNetwork) or network.coding is not None,
+        fine_biases=fine_biases,
         meta=meta,
     )
 

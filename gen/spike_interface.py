@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
+import torch
+from torch import nn
 
 from lmht.gen.folded import FoldedLayer, FoldedNeuron, FoldedProjection
 from lmht.model import LMHT, Network, SpikingNetwork
-from lmht.model.coding import uses_random_coding
+from lmht.model.coding import BernoulliCoding, uses_random_coding
+from lmht.model.evaluation import BATCH_SIZE, EVALUATION_SEED
 from lmht.rtl.projection import IMAGE
 
-__all__ = ["check_spike_interface", "code_image", "count_spikes"]
+__all__ = ["check_spike_interface", "code_image", "count_spikes", "draw_frames", "take_drawn_spikes"]
 
 Shape = tuple[int, int, int]
 
@@ -19,21 +24,62 @@ _READOUTS = ("mean", "spike-count")
 def check_spike_interface(network: Network | SpikingNetwork) -> None:
     """Refuse codings and read-outs that the hardware does not have.
 
-    It takes one image for a window, so that random spikes would have to be drawn inside and further frames have no
-    way in; and its classifier adds up all steps.
+    It takes one image for a window: random spikes of one step are drawn outside (:func:`draw_frames`), those of further
+    steps, and further frames, have no way in. Its classifier adds up all steps.
 
     Raises
     ------
     ValueError
         The message names the field.
     """
-    frames = network.config.coding == "frames" if isinstance(network, Network) else network.frames
-    if frames or uses_random_coding(network):
-        coding = "frames" if frames else "bernoulli"
-        raise ValueError(f"coding must be direct or constant for hardware so far, not {coding}")
+    whole = isinstance(network, Network)
+    if network.config.coding == "frames" if whole else network.frames:
+        raise ValueError("coding must be direct, constant or bernoulli for hardware so far, not frames")
+    steps = network.config.steps if whole else network.steps
+    if uses_random_coding(network) and steps != 1:
+        raise ValueError(f"steps must be 1 with coding bernoulli for hardware so far, not {steps}")
     readout = network.config.readout if isinstance(network, Network) else network.readout
     if readout not in _READOUTS:
         raise ValueError(f"readout must be {' or '.join(_READOUTS)} for hardware so far, not {readout}")
+
+
+def take_drawn_spikes(network: Network | SpikingNetwork) -> Network | SpikingNetwork:
+    """The network whose input is the spikes themselves, if it draws them: a copy without its Bernoulli coding."""
+    if not uses_random_coding(network):
+        return network
+    copied = copy.deepcopy(network)
+    if isinstance(copied, Network):
+        copied.coding = None
+        return copied
+    for parent in copied.module.modules():
+        for name, part in parent.named_children():
+            if isinstance(part, BernoulliCoding):
+                setattr(parent, name, nn.Identity())
+    return copied
+
+
+def draw_frames(images: torch.Tensor, coding: str, seed: int = EVALUATION_SEED) -> torch.Tensor:
+    """Images as hardware takes them: with Bernoulli coding a frame of random spikes, 0 or 255, for each.
+
+    Parameters
+    ----------
+    images : torch.Tensor of uint8, shape (N, C, H, W)
+        Grey levels.
+    coding : str
+        Of the network's configuration.
+    seed : int
+        Of the spikes; by default they are those of :func:`lmht.model.evaluate` for the same images.
+
+    Returns
+    -------
+    torch.Tensor of uint8, shape (N, C, H, W)
+        The images themselves with any other coding.
+    """
+    if coding != "bernoulli":
+        return images
+    spikes = BernoulliCoding(1)
+    spikes.restart(seed)
+    return torch.cat([(spikes(part / 255) * 255).to(torch.uint8) for part in images.split(BATCH_SIZE)])
 
 
 def code_image(neuron: LMHT, input_shape: Shape) -> FoldedLayer:

@@ -5,13 +5,19 @@ from torch import nn
 
 from .coding import seed_coding
 
-__all__ = ["EVALUATION_SEED", "evaluate"]
+__all__ = ["BATCH_SIZE", "EVALUATION_SEED", "evaluate"]
 
 EVALUATION_SEED = 0
+"""Of the random input spikes of every measurement."""
+
+BATCH_SIZE = 250
+"""Images at a time, and with them drawn their spikes."""
 
 
 @torch.no_grad()
-def evaluate(network: nn.Module, images: torch.Tensor, labels: torch.Tensor, batch_size: int = 250) -> float:
+def evaluate(
+    network: nn.Module, images: torch.Tensor, labels: torch.Tensor, batch_size: int = BATCH_SIZE
+) -> float:
     """Part of the images, 0 to 1, whose largest logit is that of their label; the lowest index wins ties.
 
     The network is put into evaluation mode for the measurement and then back. Random input spikes are drawn with the

@@ -9,6 +9,7 @@ from typing import Any
 from lmht.gen.build import Build
 from lmht.gen.cli_options import measure_densities
 from lmht.gen.compile import CompileOptions, compile_network
+from lmht.gen.spike_interface import draw_frames
 from lmht.model import Dataset, load_checkpoint
 from lmht.sim.compare import compare_registers, compare_results
 from lmht.sim.expectations import expect
@@ -30,12 +31,17 @@ def measure(run: Path, builds: Path, dataset: Dataset, lanes: int) -> dict[str, 
     cycle of integration reads a word of weights, one weight for every lane of the tile.
     """
     network, record = load_checkpoint(run)
+    coding = record.network.coding
     options = CompileOptions(name=run.name.replace("-", "_"), lanes=lanes)
     folder = builds / run.name
-    compile_network(run, folder, measure_densities(network, dataset.train_images[:DENSITY_IMAGES], options))
+    typical = draw_frames(dataset.train_images[:DENSITY_IMAGES], coding)
+    compile_network(run, folder, measure_densities(network, typical, options))
     build = Build.open(folder)
     design = build.parameters
-    images, labels = dataset.test_images[:IMAGES].numpy(), dataset.test_labels[:IMAGES].numpy()
+    images, labels = (
+        draw_frames(dataset.test_images[:IMAGES], coding).numpy(),
+        dataset.test_labels[:IMAGES].numpy(),
+    )
     expected = expect(build.network, design, images)
     cycles = build.manifest.expected_cycles_per_image * IMAGES
     done = Harness.for_build(build, optimize=cycles > SHORT).run(images)
