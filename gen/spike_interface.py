@@ -32,10 +32,10 @@ def check_spike_interface(network: Network | SpikingNetwork) -> None:
     ValueError
         The message names the field.
     """
-    whole = isinstance(network, Network)
-    if network.config.coding == "frames" if whole else network.frames:
+    frames = network.config.coding == "frames" if isinstance(network, Network) else network.frames
+    if frames:
         raise ValueError("coding must be direct, constant or bernoulli for hardware so far, not frames")
-    steps = network.config.steps if whole else network.steps
+    steps = network.config.steps if isinstance(network, Network) else network.steps
     if uses_random_coding(network) and steps != 1:
         raise ValueError(f"steps must be 1 with coding bernoulli for hardware so far, not {steps}")
     readout = network.config.readout if isinstance(network, Network) else network.readout
