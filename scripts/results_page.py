@@ -272,7 +272,8 @@ def page(results: Results) -> Iterator[str]:
     yield ""
     yield "Accuracy on the 10,000 test images. Integer weights begin with those in floating point and are"
     yield "trained on for the few epochs that results-runs.md lists, rounded as in hardware. Where there are"
-    yield "three seeds: mean ± standard deviation in points."
+    yield "three seeds: mean ± standard deviation in points. Weights of 2 bits are -1, 0 and 1 times the largest"
+    yield "of their channel ([NUMERICS.md](NUMERICS.md)), and a few epochs are short for them."
     yield ""
     for kind in _NETS:
         yield from accuracies(results, kind)
