@@ -204,6 +204,24 @@ def binary_rows(results: Results) -> Iterator[tuple[str, ...]]:
             yield (shape, integration, *map(percent, found.values()), f"{aim:.0%}: {verdict}")
 
 
+def binary_hardware(results: Results) -> Iterator[tuple[str, ...]]:
+    """The second paper's variants in RTL."""
+    for planned, record in results.of("binary"):
+        if "hardware" not in record:
+            continue
+        _, kind, integration, steps = planned.name.split("-")
+        figures = record["hardware"]
+        yield (
+            _BINARY_AIMS[kind][0],
+            integration,
+            steps[1:],
+            percent(figures["accuracy"]),
+            f"{figures['logits']:,}" if figures["equal"] else "**DIFFERENT**",
+            f"{figures['cycles_per_image']:,.0f}",
+            f"{figures['weight_words_read']:,.0f}",
+        )
+
+
 def cifar_rows(results: Results) -> Iterator[tuple[str, ...]]:
     """ResNet-18 in three kinds of neurons."""
     for label, (_, record) in zip(CIFAR, results.of("cifar10"), strict=False):
@@ -292,7 +310,8 @@ def page(results: Results) -> Iterator[str]:
     yield "Each network compiled with 16 lanes for its slowest layer and simulated on 500 test images; every"
     yield 'logit is compared with the golden model. "float" and "PyTorch" are accuracies on 10,000 images,'
     yield "before rounding and of the integer weights. A weight word holds one weight for every lane of a tile"
-    yield "and is read once for an operation, as the design's own counters say."
+    yield "and is read once for an operation, as the design's own counters say. Figures of several seeds are"
+    yield "means of those simulated."
     yield ""
     yield "![Test accuracy over the bits of weights that an image reads](images/results.png)"
     yield ""
@@ -317,6 +336,19 @@ def page(results: Results) -> Iterator[str]:
     yield ""
     steps = (f"T = {steps}" for steps in TESTED_STEPS)
     yield from table(("network", "integration", *steps, "at least"), binary_rows(results))
+    yield "The same networks in RTL, 500 test images; with discontinuous integration a design of one step takes"
+    yield "frames of spikes that were drawn as for the accuracy in PyTorch."
+    yield ""
+    columns = (
+        "network",
+        "integration",
+        "T",
+        "accuracy of 500",
+        "logits equal",
+        "cycles an image",
+        "weight words read",
+    )
+    yield from table(columns, binary_hardware(results))
     yield "## CIFAR-10"
     yield ""
     yield from cifar_text(results)

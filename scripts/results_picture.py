@@ -8,6 +8,7 @@ from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 from results_plan import BITS
 
 from lmht.gen.files import write_file
@@ -39,10 +40,12 @@ def draw(path: Path, cells: dict[str, list[tuple[int, int, int, dict[str, Any]]]
             axes.annotate(
                 f"T={steps}", (reads, accuracy), xytext=(4, 3), textcoords="offset points", fontsize=6
             )
-        axes.set_title(title, fontsize=10)
+        axes.set_title(title.replace("`", ""), fontsize=10)
         axes.set_xlabel("kbit of weights read an image")
         axes.set_ylabel("test accuracy, %")
         axes.set_xscale("log")
+        for formatted in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+            formatted(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         axes.grid(alpha=0.3)
     handles = [
         figure.axes[0].plot([], [], "s", color=_COLOURS[bits], label=f"{bits} bits")[0] for bits in BITS[1:]
