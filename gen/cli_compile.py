@@ -44,7 +44,12 @@ def compile_run(
         list[str] | None, typer.Option(metavar="LAYER:TILES", help="Cut a layer into tiles; may be repeated.")
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the top module.  [default: the run's]")] = None,
-    fraction_bits: Annotated[int, typer.Option(help="Fraction bits of the membrane, 0 to 24.")] = 8,
+    fraction_bits: Annotated[
+        int | None,
+        typer.Option(
+            help="Fraction bits of the membrane, 0 to 24.  [default: those that the run was trained with, or 8]"
+        ),
+    ] = None,
     multiplier_bits: Annotated[int, typer.Option(help="Bits of the mixing multipliers, 1 to 24.")] = 12,
     leak_bits: Annotated[int, typer.Option(help="Fraction bits of the leak, 1 to 16.")] = 8,
     bytes_per_beat: Annotated[int, typer.Option(help="Pixels per input beat: 1, 2, 4, 8 or 16.")] = 8,
@@ -108,7 +113,7 @@ def compile_run(
         lane_budget=lane_budget,
         device=device,
         split=parse_split(split or ()),
-        fraction_bits=fraction_bits,
+        fraction_bits=_fraction_bits(run) if fraction_bits is None else fraction_bits,
         multiplier_bits=multiplier_bits,
         leak_bits=leak_bits,
         bytes_per_beat=bytes_per_beat,
@@ -124,6 +129,15 @@ def compile_run(
     check_spiking(run)
     report = compile_network(run, out, _with_densities(options, run, data_dir))
     make_console().print(report_tables(report))
+
+
+def _fraction_bits(run: Path) -> int:
+    from lmht.gen.compile import CompileOptions
+    from lmht.model.checkpoint import read_run_config
+
+    trained = read_run_config(run).network.fraction_bits
+    default: int = CompileOptions.model_fields["fraction_bits"].default
+    return default if trained is None else trained
 
 
 def check_spiking(run: Path) -> None:

@@ -77,6 +77,10 @@ def train(
         str | None,
         typer.Option(help="Width of the integer weights, 2 to 8; or float, not for hardware.  [default: 4]"),
     ] = None,
+    fraction_bits: Annotated[
+        int | None,
+        typer.Option(help="Round membranes to so many fraction bits, and mixing and leak, as hardware does."),
+    ] = None,
     mixing: Annotated[
         MixingName | None, typer.Option(help="Temporal mixing matrix.  [default: learned]")
     ] = None,
@@ -195,6 +199,7 @@ def train(
             "levels": levels,
             "steps": steps,
             "weight_bits": parse_weight_bits(weight_bits),
+            "fraction_bits": fraction_bits,
             **parse_integration(integration, mixing, leak),
             "theta": theta,
             "initial_membrane": initial_membrane,

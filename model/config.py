@@ -108,6 +108,9 @@ class NetworkConfig(Config):
     thetas, initial_membranes : tuple of float or None
         Threshold and membrane ``v[-1]`` of every hidden layer, as conversion sets them; None takes ``theta``
         and ``initial_membrane`` in all layers.
+    fraction_bits : int or None
+        Fraction bits of the membrane with which neurons are trained as hardware rounds them, see
+        :class:`lmht.model.LMHT`; None trains them in floating point.
     coding : {"direct", "constant", "bernoulli", "frames"}
         The image enters as currents, the same at all steps; as spikes of IF neurons whose currents are its pixels; or
         as random spikes with the pixels as probabilities (:mod:`lmht.model.coding`). With ``frames`` an example is T
@@ -135,6 +138,7 @@ class NetworkConfig(Config):
     quanta: int | None = Field(default=None, ge=1)
     thetas: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(strict=False)] | None = None
     initial_membranes: Annotated[tuple[float, ...], Field(strict=False)] | None = None
+    fraction_bits: int | None = Field(default=None, ge=0, le=16)
     coding: Coding = "direct"
     readout: Readout = "mean"
 

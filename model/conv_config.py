@@ -51,7 +51,7 @@ class ConvNetworkConfig(Config):
     thetas, initial_membranes : dict of float or None
         Threshold and membrane ``v[-1]`` of neurons by their names in the network's module, as conversion sets them;
         None takes ``theta`` and ``initial_membrane`` in all layers.
-    coding, readout
+    fraction_bits, coding, readout
         As in :class:`lmht.model.NetworkConfig`.
 
     Raises
@@ -76,6 +76,7 @@ class ConvNetworkConfig(Config):
     quanta: int | None = Field(default=None, ge=1)
     thetas: dict[str, Annotated[float, Field(gt=0)]] | None = None
     initial_membranes: dict[str, float] | None = None
+    fraction_bits: int | None = Field(default=None, ge=0, le=16)
     coding: Coding = "direct"
     readout: Readout = "mean"
 

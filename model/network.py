@@ -121,7 +121,15 @@ class Network(nn.Module):
     @staticmethod
     def _make_neuron(config: NetworkConfig, layer: int) -> LMHT:
         theta, membrane = config.neuron_settings(layer)
-        return LMHT(config.levels, config.steps, theta, membrane, mixing=config.mixing, leak=config.leak)
+        return LMHT(
+            config.levels,
+            config.steps,
+            theta,
+            membrane,
+            mixing=config.mixing,
+            leak=config.leak,
+            fraction_bits=config.fraction_bits,
+        )
 
     @property
     def peak(self) -> float | None:

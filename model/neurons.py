@@ -1,12 +1,14 @@
 """Multi-threshold neurons: LM-HT (and with it M-HT, LIF and IF), and QCFS for hybrid training."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import nn
 
 from .checks import check_choice, check_integer, check_number, check_positive
 from .fused import Staircase, fused_window
+from .integer_window import integer_window
+from .surrogate import SurrogateStaircase
 
 __all__ = ["LMHT", "QCFS", "Mixing", "default_threshold"]
 
@@ -17,21 +19,6 @@ def default_threshold(levels: int) -> float:
     """Threshold θ of direct training: ``2 / levels`` for more than one level, 1 for one."""
     check_integer("levels", levels, 1)
     return 2 / levels if levels > 1 else 1.0
-
-
-class _Staircase(torch.autograd.Function):
-    """``θ clamp(floor(m / θ), 0, L)`` with the rectangular surrogate gradient, 1 from θ/2 to (L + 1/2) θ."""
-
-    @staticmethod
-    def forward(ctx: Any, membrane: torch.Tensor, theta: float, levels: int) -> torch.Tensor:
-        inside = (membrane >= theta / 2) & (membrane <= (levels + 0.5) * theta)
-        ctx.save_for_backward(inside)
-        return torch.floor(membrane / theta).clamp_(0, levels).mul_(theta)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        (inside,) = ctx.saved_tensors
-        return gradients[0] * inside, None, None
 
 
 class LMHT(nn.Module):
@@ -66,6 +53,9 @@ class LMHT(nn.Module):
     leak : "learned" or float
         ``learned``: λ = sigmoid(α) + 0.5 with the parameter ``leak_logit``, at the start 1. A number from
         0 to 1.5 fixes λ.
+    fraction_bits : int or None
+        Fraction bits ``F`` of the membrane, 0 to 16, with which mixing, leak and membrane are rounded as in hardware
+        (:func:`lmht.model.integer_window.integer_window`); None computes in floating point.
 
     Attributes
     ----------
@@ -91,8 +81,12 @@ class LMHT(nn.Module):
         *,
         mixing: Mixing = "learned",
         leak: Literal["learned"] | float = "learned",
+        fraction_bits: int | None = None,
     ) -> None:
         super().__init__()
+        if fraction_bits is not None and not 0 <= check_integer("fraction_bits", fraction_bits, 0) <= 16:
+            raise ValueError(f"fraction_bits must be between 0 and 16, or None, not {fraction_bits}")
+        self.fraction_bits = fraction_bits
         self.levels = check_integer("levels", levels, 1)
         self.steps = check_integer("steps", steps, 1)
         self.theta = check_positive("theta", theta)
@@ -147,10 +141,13 @@ class LMHT(nn.Module):
         self._check_steps(current)
         omega = None if self.mixing == "identity" else self.mixing_matrix()
         staircase = Staircase(self.theta, self.levels, self.initial_membrane)
+        if self.fraction_bits is not None:
+            return integer_window(current, omega, self.leak(), staircase, self.fraction_bits)
         return fused_window(current, omega, self.leak(), staircase)
 
     def forward_plain(self, current: torch.Tensor) -> torch.Tensor:
-        """The window step by step, as the equations stand: the reference that :meth:`forward` is tested with.
+        """The window step by step, as the equations stand: the reference that :meth:`forward` is tested with, without
+        the roundings of ``fraction_bits``.
 
         Takes and returns what :meth:`forward` does; slower, and autograd keeps every step's membrane.
         """
@@ -164,7 +161,7 @@ class LMHT(nn.Module):
         outputs = []
         for step_current in mixed.unbind(0):
             charged = leak * membrane + step_current
-            output = _Staircase.apply(charged, self.theta, self.levels)
+            output = SurrogateStaircase.apply(charged, self.theta, self.levels)
             membrane = (charged - output).detach()
             outputs.append(output)
         return torch.stack(outputs)
@@ -182,6 +179,7 @@ class LMHT(nn.Module):
         return (
             f"levels={self.levels}, steps={self.steps}, theta={self.theta:g}, "
             f"initial_membrane={self.initial_membrane:g}, mixing={self.mixing}, leak={leak}"
+            + ("" if self.fraction_bits is None else f", fraction_bits={self.fraction_bits}")
         )
 
 

@@ -124,6 +124,7 @@ def test_train_takes_every_option(tmp_path):
         "quanta": None,
         "thetas": None,
         "initial_membranes": None,
+        "fraction_bits": None,
         "coding": "direct",
         "readout": "mean",
     }

@@ -65,6 +65,7 @@ def test_convolutional_network(tmp_path, capsys):
         "quanta": None,
         "thetas": None,
         "initial_membranes": None,
+        "fraction_bits": None,
         "coding": "direct",
         "readout": "mean",
     }

@@ -115,7 +115,7 @@ def test_reference_notices_planted_faults(monkeypatch, fault, currents):
     neuron = LMHT(2, 2, 0.5, mixing="identity", leak=1.0)
     expected = reference_levels(currents, identity(2), 1, 2, 0.5, 0)
     assert module_levels(neuron, currents, LMHT.forward_plain) == expected
-    monkeypatch.setattr(neurons._Staircase, "apply", wrong_staircase(fault))
+    monkeypatch.setattr(neurons.SurrogateStaircase, "apply", wrong_staircase(fault))
     assert module_levels(neuron, currents, LMHT.forward_plain) != expected
 
 
