@@ -31,8 +31,7 @@ def integer_window(
     ``round(λ 2^FL)``, its product with the membrane half up, ``v[-1]`` to the nearest. Ω is rounded with as many
     fraction bits as let its largest entry fit into ``GB`` bits; in hardware the scale of the weights is part of that
     multiplier, so that channels of a smaller scale have fewer bits. The gradient is that of
-    :func:`lmht.model.fused.fused_window`,
-    with every rounding passed straight through.
+    :func:`lmht.model.fused.fused_window`, with every rounding passed straight through.
 
     Parameters
     ----------
