@@ -142,7 +142,7 @@ def test_commands(tmp_path, capsys):
     assert record["network"].items() >= {"coding": "frames", "steps": 3, "input_shape": [2, 64, 64]}.items()
     assert run("train", *data, *tiny, "--out", out) == 0
     assert "is already trained" in capsys.readouterr().out
-    message = "error: coding must be direct or constant for hardware so far, not frames\n"
+    message = "error: coding must be direct, constant or bernoulli for hardware so far, not frames\n"
     for command in (["compile", out, "--out", tmp_path / "build"], ["stats", out]):
         for given in ([], ["--data-dir", tmp_path]):
             assert run(*command, *given) == 2
