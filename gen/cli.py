@@ -5,9 +5,10 @@ Modules that import PyTorch or Amaranth are imported inside the commands, so tha
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -116,5 +117,18 @@ def _complain(line: str, status: int) -> int:
     return status
 
 
+def _leave(status: int) -> NoReturn:
+    """End the process, one of several of ``torchrun`` without Python's own clearing up.
+
+    Threads of gloo may outlive their process group, and now and then abort an interpreter that clears up under them
+    (PyTorch 2.13), which would make a failure of a finished training. All files are closed by now.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    _leave(main())

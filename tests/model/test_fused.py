@@ -195,7 +195,7 @@ C_FAULTS = {
     "staircase rounds": ("Lanes level = __builtin", "ratio += 0.5f; Lanes level = __builtin"),
     "marks of the first neurons": ("place.read(marks, windows);", "place.read(marks, windows - place.at);"),
     "marks of the step before": ("(wide & (1 << t)) != 0", "(wide & (1 << t >> 1)) != 0"),
-    "last neurons left out": ("if (from < to) run(Place{from, to - from});", ""),
+    "last lane not read": ("row + at, count * sizeof(Number)", "row + at, (count - 1) * sizeof(Number)"),
 }
 
 
