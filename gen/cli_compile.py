@@ -113,7 +113,7 @@ def compile_run(
         lane_budget=lane_budget,
         device=device,
         split=parse_split(split or ()),
-        fraction_bits=_fraction_bits(run) if fraction_bits is None else fraction_bits,
+        fraction_bits=fraction_bits,
         multiplier_bits=multiplier_bits,
         leak_bits=leak_bits,
         bytes_per_beat=bytes_per_beat,
@@ -129,15 +129,6 @@ def compile_run(
     check_spiking(run)
     report = compile_network(run, out, _with_densities(options, run, data_dir))
     make_console().print(report_tables(report))
-
-
-def _fraction_bits(run: Path) -> int:
-    from lmht.gen.compile import CompileOptions
-    from lmht.model.checkpoint import read_run_config
-
-    trained = read_run_config(run).network.fraction_bits
-    default: int = CompileOptions.model_fields["fraction_bits"].default
-    return default if trained is None else trained
 
 
 def check_spiking(run: Path) -> None:

@@ -29,7 +29,8 @@ from lmht.gen.plan import PlanOptions, expected_events, plan
 from lmht.gen.quantize import quantize
 from lmht.gen.report import CompileReport, expect, report_layers
 from lmht.gen.spike_interface import check_spike_interface, take_drawn_spikes
-from lmht.model import Network, RunConfig, SpikingNetwork, load_checkpoint
+from lmht.model import LMHT, Network, RunConfig, SpikingNetwork, load_checkpoint
+from lmht.model.integer_window import LEAK_BITS, MULTIPLIER_BITS
 from lmht.rtl.parameters import DesignParameters
 from lmht.rtl.verilog import is_identifier
 
@@ -37,6 +38,9 @@ __all__ = ["CompileOptions", "compile_network", "design_network", "is_build", "t
 
 META_EXPANSION = "binary_expansion"
 """Key of an integer network's ``meta`` under which a binary expansion leaves L and T."""
+
+DEFAULT_FRACTION_BITS = 8
+"""``F`` of networks that were trained with neurons in floating point."""
 
 _Lanes = Annotated[int, Field(ge=1, le=128)]
 _Part = Annotated[float, Field(ge=0, le=1)]
@@ -51,8 +55,11 @@ class CompileOptions(BaseModel):
         Name of the top module and of the files, a Verilog identifier; None takes that of the run's folder.
     lanes, lane_budget, device, split, bytes_per_beat, update_lanes, mix_multipliers, tap_unroll, skip_quiet : optional
         What :class:`~lmht.gen.plan.PlanOptions` says.
-    fraction_bits, multiplier_bits, leak_bits : int
-        ``F``, ``GB`` and ``FL`` of NUMERICS.md.
+    fraction_bits : int or None
+        ``F`` of NUMERICS.md; None takes that with which the neurons were trained
+        (:attr:`lmht.model.LMHT.fraction_bits`), or 8.
+    multiplier_bits, leak_bits : int
+        ``GB`` and ``FL``.
     weight_bits : int
         Width, 2 to 8, to which weights are rounded that were trained without integers.
     binary : bool
@@ -71,9 +78,9 @@ class CompileOptions(BaseModel):
     lane_budget: int | None = Field(default=None, ge=1)
     device: str | None = None
     split: dict[int, int] = Field(default_factory=dict)
-    fraction_bits: int = Field(default=8, ge=0, le=24)
-    multiplier_bits: int = Field(default=12, ge=1, le=24)
-    leak_bits: int = Field(default=8, ge=1, le=16)
+    fraction_bits: int | None = Field(default=None, ge=0, le=24)
+    multiplier_bits: int = Field(default=MULTIPLIER_BITS, ge=1, le=24)
+    leak_bits: int = Field(default=LEAK_BITS, ge=1, le=16)
     weight_bits: int = Field(default=8, ge=2, le=8)
     bytes_per_beat: int = 8
     update_lanes: int | None = Field(default=None, ge=1)
@@ -184,12 +191,23 @@ def to_integers(network: Network | SpikingNetwork, options: CompileOptions, *, n
     return quantize(
         balance_scales(folded),
         name=name,
-        fraction_bits=options.fraction_bits,
+        fraction_bits=_trained_fraction_bits(network)
+        if options.fraction_bits is None
+        else options.fraction_bits,
         multiplier_bits=options.multiplier_bits,
         leak_bits=options.leak_bits,
         fine_biases=fine_biases,
         meta=meta,
     )
+
+
+def _trained_fraction_bits(network: Network | SpikingNetwork) -> int:
+    neurons = (part for part in network.modules() if isinstance(part, LMHT))
+    trained = {neuron.fraction_bits for neuron in neurons} - {None}
+    if len(trained) > 1:
+        found = " and ".join(map(str, sorted(trained)))
+        raise ValueError(f"fraction_bits must be given for neurons trained with {found}")
+    return trained.pop() if trained else DEFAULT_FRACTION_BITS
 
 
 def design_network(network: IntegerNetwork, options: CompileOptions, *, name: str) -> DesignParameters:

@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 
 from lmht.gen.cli import main
 from lmht.gen.compile import CompileOptions, to_integers
-from lmht.model import LMHT, NetworkConfig, TrainingConfig, WindowLMHT, load_checkpoint, load_dataset, train
+from lmht.model import (
+    LMHT,
+    Network,
+    NetworkConfig,
+    TrainingConfig,
+    WindowLMHT,
+    load_checkpoint,
+    load_dataset,
+    train,
+)
 from lmht.model.integer_window import LEAK_BITS, MULTIPLIER_BITS
 from lmht.model.surrogate import RoundHalfUp
 from lmht.sim.golden import GoldenModel
@@ -134,6 +143,17 @@ def test_trained_network_is_closer_to_its_integers(tmp_path):
         wanted = network.spike_levels(images)[0]
         differing[bits] = (levels.long().reshape(-1) != wanted.long().reshape(-1)).double().mean().item()
     assert differing[2] < 0.5 * differing[None]
+
+
+def test_integers_have_the_bits_of_the_neurons():
+    """Whatever makes integers of a network: the bits that its neurons were trained with, if no others are asked for."""
+    network = Network(NetworkConfig(architecture="64-8-6-10", input_shape=(1, 8, 8), fraction_bits=3)).eval()
+    for asked, expected in ((None, 3), (5, 5)):
+        integers = to_integers(network, CompileOptions(fraction_bits=asked), name="n")
+        assert [layer.fraction_bits for layer in integers.layers[:-1]] == [expected] * 2
+    network.layers[0].neuron.fraction_bits = 4
+    with pytest.raises(ValueError, match=r"^fraction_bits must be given for neurons trained with 3 and 4$"):
+        to_integers(network, CompileOptions(), name="n")
 
 
 def test_command_line(tmp_path, capsys):
