@@ -203,7 +203,7 @@ def to_integers(network: Network | SpikingNetwork, options: CompileOptions, *, n
 
 def _trained_fraction_bits(network: Network | SpikingNetwork) -> int:
     neurons = (part for part in network.modules() if isinstance(part, LMHT))
-    trained = {neuron.fraction_bits for neuron in neurons} - {None}
+    trained = {neuron.fraction_bits for neuron in neurons if neuron.fraction_bits is not None}
     if len(trained) > 1:
         found = " and ".join(map(str, sorted(trained)))
         raise ValueError(f"fraction_bits must be given for neurons trained with {found}")
