@@ -146,7 +146,7 @@ def _cifar() -> Iterator[Planned]:
             group="cifar10",
             dataset="cifar10",
             network={"net": "resnet18", "width": 0.25, "weight_bits": 8, **neurons},
-            training={"epochs": 4, "precision": "bfloat16"},
+            training={"epochs": 16, "precision": "bfloat16"},
         )
 
 
