@@ -12,6 +12,7 @@ from .cifar import CIFAR10_CLASSES, CIFAR_LAYOUTS, find_cifar, read_cifar
 from .event_data import EVENT_LAYOUTS, read_event_frames
 from .idx import DataError, read_idx
 from .image_folder import is_image_folder, read_image_folder
+from .missing_data import missing_data
 from .tiny_imagenet import TINY_IMAGENET, find_tiny_imagenet, read_tiny_imagenet
 
 __all__ = ["DATASET_NAMES", "DataError", "Dataset", "load_dataset", "stratified_split"]
@@ -179,7 +180,7 @@ def _load_cifar(name: str, data_dir: Path) -> Dataset:
     if folder is None:
         if name == "cifar10":
             return _load_image_folder(name, data_dir, CIFAR10_CLASSES)
-        raise DataError(f"{data_dir}: no file {layout.train[0]} here or in its subfolder {layout.folder}")
+        raise missing_data(data_dir, f"file {layout.train[0]}", layout.folder)
     classes = CIFAR10_CLASSES if name == "cifar10" else _read_names(folder / "fine_label_names.txt", 100)
     parts = (read_cifar(folder, files, layout) for files in (layout.train, layout.test))
     tensors = [torch.from_numpy(array) for part in parts for array in part]
@@ -200,7 +201,7 @@ def _load_image_folder(name: str, data_dir: Path, classes: tuple[str, ...] | Non
     folder = next(filter(is_image_folder, (data_dir / name, data_dir)), None)
     if folder is None:
         files = "binary files, and no subfolders" if name in CIFAR_LAYOUTS else "subfolders"
-        raise DataError(f"{data_dir}: no {files} train and test here or in its subfolder {name}")
+        raise missing_data(data_dir, f"{files} train and test", name)
     found = read_image_folder(folder, classes)
     tensors = (
         torch.from_numpy(group[part]) for part in ("train", "test") for group in (found.images, found.labels)
@@ -211,7 +212,7 @@ def _load_image_folder(name: str, data_dir: Path, classes: tuple[str, ...] | Non
 def _load_tiny_imagenet(data_dir: Path) -> Dataset:
     folder = find_tiny_imagenet(data_dir)
     if folder is None:
-        raise DataError(f"{data_dir}: no file wnids.txt here or in its subfolder {TINY_IMAGENET}")
+        raise missing_data(data_dir, "file wnids.txt", TINY_IMAGENET)
     found = read_tiny_imagenet(folder)
     arrays = (found.train_images, found.train_labels, found.val_images, found.val_labels)
     return Dataset(TINY_IMAGENET, found.classes, *map(torch.from_numpy, arrays))
@@ -247,5 +248,5 @@ def _find(name: str, data_dir: Path, stem: str, dimensions: int) -> Path:
         filter(is_file, (folder / file for folder in (data_dir / name, data_dir) for file in names)), None
     )
     if found is None:
-        raise DataError(f"{data_dir}: no file {names[0]} (or .gz) here or in its subfolder {name}")
+        raise missing_data(data_dir, f"file {names[0]} (or .gz)", name)
     return found

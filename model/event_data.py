@@ -16,6 +16,7 @@ from .event_files import DVS128_SIZE, NMNIST_SIZE, Events, read_aedat2, read_nmn
 from .event_frames import Slicing, count_frames, frame_pixels
 from .idx import DataError
 from .image_folder import MAX_VALUES
+from .missing_data import missing_data
 
 __all__ = ["EVENT_LAYOUTS", "EventLayout", "read_event_frames"]
 
@@ -136,7 +137,7 @@ def _find_folder(name: str, layout: EventLayout, data_dir: Path) -> Path:
     found = next((path for path in folders if any((path / each).is_dir() for each in wanted)), None)
     if found is None:
         shown = " and ".join(wanted) if layout.parts else f"{wanted[0]}, {wanted[1]}, ..."
-        raise DataError(f"{data_dir}: no subfolders {shown} here or in its subfolder {name}")
+        raise missing_data(data_dir, f"subfolders {shown}", name)
     return found
 
 

@@ -26,10 +26,13 @@ from torch import nn
 from lmht.gen.compile import CompileOptions, to_integers
 from lmht.gen.event_statistics import measure_events
 from lmht.model import (
+    CheckpointError,
     ConvNetworkConfig,
+    DataError,
     Dataset,
     NetworkConfig,
     RunConfig,
+    RunError,
     TrainingConfig,
     default_fine_tuning_config,
     default_training_config,
@@ -131,11 +134,11 @@ def describe(planned: Planned, runs: Path, dataset: Dataset) -> dict[str, Any]:
 def select(names: list[str]) -> list[Planned]:
     """Trainings of the groups, or of the names."""
     chosen = [planned for planned in plan() if {planned.group, planned.name} & set(names)]
-    unknown = set(names) - {word for planned in chosen for word in (planned.group, planned.name)}
+    known = {word for planned in chosen for word in (planned.group, planned.name)}
+    unknown = ", ".join(name for name in names if name not in known)
     if unknown or not chosen:
-        sys.exit(
-            f"error: GROUP must be mlp, cnn, hybrid, binary, cifar10 or a training, not {', '.join(unknown)}"
-        )
+        groups = ", ".join(dict.fromkeys(planned.group for planned in plan()))
+        sys.exit(f"error: GROUP must be {groups} or a training, not {unknown or 'missing'}")
     return chosen
 
 
@@ -189,7 +192,10 @@ def main() -> None:
     elif options.data_dir is None:
         sys.exit(f"error: {options.what} needs --data-dir")
     else:
-        (train_all if options.what == "train" else run_hardware)(options)
+        try:
+            (train_all if options.what == "train" else run_hardware)(options)
+        except (CheckpointError, DataError, RunError) as error:
+            sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

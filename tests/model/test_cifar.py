@@ -40,10 +40,10 @@ def write_cifar100(folder):
     (folder / "fine_label_names.txt").write_text("\n".join(f"class_{n}" for n in range(100)) + "\n\n")
 
 
-def error_of(name, folder):
+def error_of(name, folder, steps=None):
     """Message of the error, without the folder."""
     with pytest.raises(DataError) as caught:
-        load_dataset(name, folder)
+        load_dataset(name, folder, steps=steps)
     message = str(caught.value)
     assert "\n" not in message
     return message.replace(f"{folder}{os.sep}", "").replace(str(folder), "FOLDER")
@@ -160,3 +160,19 @@ def test_no_files_at_all(tmp_path):
     assert str(caught.value) == (
         "cifar10 needs the folder that holds its binary files, or its subfolder cifar10"
     )
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "mnist", "image-folder", "tiny-imagenet", "n-mnist"])
+@pytest.mark.parametrize("archive", ["{name}/a.tar.xz", "b.ZIP"])
+def test_packed_files(tmp_path, name, archive):
+    """Whoever has downloaded but not unpacked is told so; other files are no archives."""
+    subfolder = "cifar-100-binary" if name == "cifar100" else name
+    path = tmp_path / archive.format(name=subfolder)
+    path.parent.mkdir(exist_ok=True)
+    (path.parent / "a.txt").touch()
+    steps = 2 if name == "n-mnist" else None
+    plain = error_of(name, tmp_path, steps)
+    assert plain.endswith(f" here or in its subfolder {subfolder}")
+    path.touch()
+    inside = path.relative_to(tmp_path)
+    assert error_of(name, tmp_path, steps) == f"{plain} ({inside} is packed: unpack it if it holds them)"
