@@ -10,7 +10,7 @@ from torch.autograd.function import once_differentiable
 from . import native
 from .window import Staircase, WindowBlock, compute_type
 
-__all__ = ["Staircase", "fused_window"]
+__all__ = ["Staircase", "backward_window", "forward_window", "fused_window", "in_rows"]
 
 
 def fused_window(
@@ -55,7 +55,7 @@ def fused_window(
     if torch.is_grad_enabled():
         output: torch.Tensor = _FusedWindow.apply(current, omega, leak, staircase)
         return output
-    return _forward(current, omega, leak, staircase, pack=False)[0]
+    return forward_window(current, omega, leak, staircase)[0]
 
 
 class _FusedWindow(torch.autograd.Function):
@@ -71,7 +71,8 @@ class _FusedWindow(torch.autograd.Function):
     ) -> torch.Tensor:
         learns_current, learns_omega, learns_leak, _ = ctx.needs_input_grad
         recomputes = learns_omega or learns_leak
-        output, bits = _forward(current, omega, leak, staircase, pack=learns_current and not recomputes)
+        packs = learns_current and not recomputes
+        output, bits = forward_window(current, omega, leak, staircase, pack=packs)
         ctx.save_for_backward(current if recomputes else None, omega, leak, bits)
         ctx.staircase, ctx.shape, ctx.dtype = staircase, current.shape, current.dtype
         return output
@@ -81,12 +82,10 @@ class _FusedWindow(torch.autograd.Function):
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         current, omega, leak, bits = ctx.saved_tensors
         learns_current, learns_omega, learns_leak, _ = ctx.needs_input_grad
-        upstream = _rows(gradients[0])
-        currents = None if current is None else _rows(current)
-        found = torch.empty(upstream.shape, dtype=ctx.dtype, device=upstream.device)
-        work = WindowBlock(upstream, omega, leak, ctx.staircase, compute_type(ctx.dtype))
-        run = _backward_native if _suits_native(upstream, ctx.dtype) else _backward_tensors
-        sum_omega, sum_leak = run(work, upstream, currents, bits, found)
+        currents = None if current is None else in_rows(current)
+        found, sum_omega, sum_leak = backward_window(
+            in_rows(gradients[0]), currents, bits, omega, leak, ctx.staircase, ctx.dtype
+        )
         return (
             found.view(ctx.shape) if learns_current else None,
             sum_omega.to(omega.dtype) if learns_omega else None,
@@ -95,7 +94,7 @@ class _FusedWindow(torch.autograd.Function):
         )
 
 
-def _rows(window: torch.Tensor) -> torch.Tensor:
+def in_rows(window: torch.Tensor) -> torch.Tensor:
     """Neurons of each step in one row, of shape (T, N); copied only where those of a step lie apart."""
     if window[:1].is_contiguous():
         return window.as_strided((len(window), window[0].numel()), (window.stride(0), 1))
@@ -108,11 +107,16 @@ def _suits_native(window: torch.Tensor, dtype: torch.dtype) -> bool:
     return fits and native.library(len(window), dtype) is not None
 
 
-def _forward(
-    current: torch.Tensor, omega: torch.Tensor | None, leak: torch.Tensor, staircase: Staircase, *, pack: bool
+def forward_window(
+    current: torch.Tensor,
+    omega: torch.Tensor | None,
+    leak: torch.Tensor,
+    staircase: Staircase,
+    *,
+    pack: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Output, and if wanted the windows: step ``t`` of a neuron is bit ``t % 8`` of its byte in row ``t // 8``."""
-    currents = _rows(current)
+    currents = in_rows(current)
     steps, neurons = currents.shape
     work = WindowBlock(currents, omega, leak, staircase, compute_type(current.dtype))
     output = torch.empty((steps, neurons), dtype=current.dtype, device=current.device)
@@ -127,6 +131,26 @@ def _forward(
         for block in work.blocks():
             work.run(currents[:, block], output[:, block], None if bits is None else bits[:, block])
     return output.view(current.shape), bits
+
+
+def backward_window(
+    upstream: torch.Tensor,
+    currents: torch.Tensor | None,
+    bits: torch.Tensor | None,
+    omega: torch.Tensor | None,
+    leak: torch.Tensor,
+    staircase: Staircase,
+    dtype: torch.dtype,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """``dI`` of that type, of shape (T, N), and the sums for Ω and λ in float64.
+
+    ``upstream`` and ``currents`` are rows. Without ``currents``, ``bits`` of the forward pass say where the gradient
+    passes, and there are no sums (0). The sum for Ω holds where there is an Ω.
+    """
+    found = torch.empty(upstream.shape, dtype=dtype, device=upstream.device)
+    work = WindowBlock(upstream, omega, leak, staircase, compute_type(dtype))
+    run = _backward_native if _suits_native(upstream, dtype) else _backward_tensors
+    return found, *run(work, upstream, currents, bits, found)
 
 
 def _backward_native(

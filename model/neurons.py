@@ -7,7 +7,9 @@ from torch import nn
 
 from .checks import check_choice, check_integer, check_number, check_positive
 from .fused import Staircase, fused_window
+from .fused_qcfs import fused_qcfs
 from .integer_window import integer_window
+from .memory_order import in_memory_order
 from .surrogate import SurrogateStaircase
 
 __all__ = ["LMHT", "QCFS", "Mixing", "default_threshold"]
@@ -211,7 +213,11 @@ class QCFS(nn.Module):
         self.theta = nn.Parameter(torch.tensor(check_positive("theta", theta)))
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
-        """Activation of ``z``, element by element, of the same shape."""
+        """Activation of ``z``, element by element, of the same shape and memory format."""
+        return in_memory_order(lambda values: fused_qcfs(values, self.theta, self.levels), z)
+
+    def forward_plain(self, z: torch.Tensor) -> torch.Tensor:
+        """What :meth:`forward` does, operation by operation: the reference that it is tested with."""
         shifted = z * self.levels / self.theta + 0.5
         staircase = shifted + (torch.floor(shifted) - shifted).detach()
         return self.theta * (staircase / self.levels).clamp(0, 1)

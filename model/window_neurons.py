@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from .memory_order import in_memory_order
 from .neurons import LMHT
 
 __all__ = ["WindowLMHT"]
@@ -58,16 +59,16 @@ class WindowLMHT(LMHT):
 
     def _over_steps(self, run: Any, current: torch.Tensor) -> torch.Tensor:
         batch = self._check_rows(current)
-        # Neurons are independent of each other, so that the window may run in the order in which they lie in memory:
-        # no copy, whichever format the convolutions prefer.
-        channels_last = current.dim() == 4 and current.is_contiguous(memory_format=torch.channels_last)
-        rows = current.permute(0, 2, 3, 1) if channels_last else current
-        if rows.shape[0] == batch:
-            window = rows.expand(self.steps, *rows.shape)
-        else:
-            window = rows.unflatten(0, (self.steps, batch))
-        output = run(window).flatten(0, 1)
-        return output.permute(0, 3, 1, 2) if channels_last else output
+
+        def over_window(rows: torch.Tensor) -> torch.Tensor:
+            if rows.shape[0] == batch:
+                window = rows.expand(self.steps, *rows.shape)
+            else:
+                window = rows.unflatten(0, (self.steps, batch))
+            output: torch.Tensor = run(window).flatten(0, 1)
+            return output
+
+        return in_memory_order(over_window, current)
 
     def _check_rows(self, current: torch.Tensor) -> int:
         if self.batch is None:

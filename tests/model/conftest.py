@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from lmht.model import Dataset
+from lmht.model import Dataset, native
 
 # The first use of a tensor operation may take longer than the default deadline on a busy machine.
 settings.register_profile("no-deadline", deadline=None)
@@ -17,6 +17,19 @@ def _one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def use(monkeypatch):
+    """Choose the passes in C or tensor operations; skips the former where there is no compiler."""
+
+    def choose(path):
+        if path == "tensors":
+            monkeypatch.setattr(native, "library", lambda steps, dtype: None)
+        elif not native.has_library():
+            pytest.skip("no C++ compiler")
+
+    return choose
 
 
 def stripes(count):

@@ -15,19 +15,6 @@ from lmht.model.training_speed import count_saved_bytes
 PATHS = ["native", "tensors"]
 
 
-@pytest.fixture
-def use(monkeypatch):
-    """Choose the passes in C or tensor operations; skips the former where there is no compiler."""
-
-    def choose(path):
-        if path == "tensors":
-            monkeypatch.setattr(native, "library", lambda steps, dtype: None)
-        elif not native.has_library():
-            pytest.skip("no C++ compiler")
-
-    return choose
-
-
 def make_neuron(levels, steps, mixing, leak, *, theta=0.6, initial=0.25, seed=0, dtype=torch.float32):
     """A neuron whose learned parts are off their start."""
     neuron = LMHT(levels, steps, theta, initial, mixing=mixing, leak=leak).to(dtype)
