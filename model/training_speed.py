@@ -15,7 +15,7 @@ from . import native
 from .config import ConvNetworkConfig, NetworkConfig
 from .memory import keep_freed_memory
 from .network import Network
-from .neurons import LMHT
+from .neurons import LMHT, QCFS
 from .spiking_network import SpikingNetwork
 from .zoo import build_network
 
@@ -65,7 +65,7 @@ class TrainingSpeed(_Figures):
     repetitions : int
         Pairs of runs for every figure, after one that is not counted.
     figures : tuple of SpeedFigure
-        The neuron at T = 2 and 4, and the training steps of 784-128-10 and of ResNet-18.
+        The neuron at T = 2 and 4, QCFS, and the training steps of 784-128-10 and of ResNet-18.
     """
 
     torch_version: str
@@ -92,7 +92,7 @@ class TrainingSpeed(_Figures):
 def measure_training_speed(
     repetitions: int = 15, neurons: tuple[int, ...] = NEURONS, batch: int = 128, width: float = 1.0
 ) -> TrainingSpeed:
-    """Compare :meth:`LMHT.forward` with :meth:`LMHT.forward_plain`, forward and backward, on the CPU.
+    """Compare ``forward`` with ``forward_plain`` of :class:`LMHT` and :class:`QCFS`, and backward, on the CPU.
 
     From then on the process keeps freed memory (:func:`~lmht.model.memory.keep_freed_memory`), as ``lmht train`` does.
 
@@ -117,7 +117,11 @@ def measure_training_speed(
     keep_freed_memory()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
-        figures = [_compare_neuron(steps, neurons, repetitions) for steps in (2, 4)]
+        figures = [
+            _compare_neurons("neuron", LMHT(levels=2, steps=steps), (steps, *neurons), repetitions)
+            for steps in (2, 4)
+        ]
+        figures.append(_compare_neurons("QCFS", QCFS(levels=4), neurons, repetitions))
         connected = NetworkConfig(architecture="784-128-10")
         figures += [_compare_step(connected, steps, batch, repetitions) for steps in (2, 4)]
         residual = ConvNetworkConfig(net="resnet18", input_shape=(3, 32, 32), classes=10, width=width)
@@ -149,27 +153,28 @@ def count_saved_bytes(forward: Callable[[], torch.Tensor]) -> int:
     return sum(storages.values())
 
 
-def _compare_neuron(steps: int, neurons: tuple[int, ...], repetitions: int) -> SpeedFigure:
-    """A neuron that learns Ω and λ, both off their start."""
-    neuron = LMHT(levels=2, steps=steps)
+def _compare_neurons(
+    name: str, neurons: LMHT | QCFS, shape: tuple[int, ...], repetitions: int
+) -> SpeedFigure:
+    """Neurons whose learned parts are off their start."""
     with torch.no_grad():
-        for parameter in neuron.parameters():
-            parameter.normal_()
-    current = torch.randn(steps, *neurons, requires_grad=True)
-    upstream = torch.randn(steps, *neurons)
+        for parameter in neurons.parameters():
+            parameter.add_(torch.rand_like(parameter))
+    current = torch.randn(shape, requires_grad=True)
+    upstream = torch.randn(shape)
 
     def run(forward: Callable[[torch.Tensor], torch.Tensor]) -> None:
         current.grad = None
-        neuron.zero_grad()
+        neurons.zero_grad()
         forward(current).backward(upstream)
 
     return _figure(
-        f"neuron, {(steps, *neurons)}",
-        lambda: run(neuron.forward_plain),
-        lambda: run(neuron.forward),
+        f"{name}, {shape}",
+        lambda: run(neurons.forward_plain),
+        lambda: run(neurons.forward),
         repetitions,
-        count_saved_bytes(lambda: neuron.forward_plain(current)),
-        count_saved_bytes(lambda: neuron(current)),
+        count_saved_bytes(lambda: neurons.forward_plain(current)),
+        count_saved_bytes(lambda: neurons(current)),
     )
 
 

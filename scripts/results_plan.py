@@ -95,7 +95,7 @@ def _hybrid() -> Iterator[Planned]:
                         "quanta": quanta,
                     },
                     training={"epochs": _EPOCHS[kind][None]} | _BATCH[kind],
-                    fine_tuning={"epochs": 1, "learning_rate": 5e-4},
+                    fine_tuning={"epochs": 3, "learning_rate": 1e-3},
                 )
 
 

@@ -17,6 +17,7 @@ def test_figures_of_small_neurons():
     assert [figure.name for figure in result.figures] == [
         "neuron, (2, 8, 500)",
         "neuron, (4, 8, 500)",
+        "QCFS, (8, 500)",
         "training step, 784-128-10, T=2, batch 4",
         "training step, 784-128-10, T=4, batch 4",
         "training step, resnet18x0.03, T=2, batch 2",
@@ -27,6 +28,8 @@ def test_figures_of_small_neurons():
         assert figure.fused_saved_bytes < figure.plain_saved_bytes
     # Ω and λ learn: the current alone is kept, and Ω and λ themselves.
     assert 4 * 8 * 500 * 4 <= result.figures[1].fused_saved_bytes < 4 * 8 * 500 * 4 + 1000
+    # θ learns: input and output.
+    assert 2 * 8 * 500 * 4 <= result.figures[2].fused_saved_bytes < 2 * 8 * 500 * 4 + 100
     assert TrainingSpeed.model_validate_json(result.model_dump_json()) == result
 
 
