@@ -43,6 +43,7 @@ from lmht.model import (
     train_hybrid,
 )
 from lmht.model.checkpoint import read_run_config
+from lmht.model.source_commit import source_commit
 from lmht.model.steps import with_steps
 from lmht.model.zoo import build_network
 
@@ -114,6 +115,7 @@ def describe(planned: Planned, runs: Path, dataset: Dataset) -> dict[str, Any]:
         "training": run.training.model_dump(exclude_defaults=True, mode="json"),
         "start": planned.start,
         "commit": run.commit,
+        "commit_entered": False,
         "weights_sha256": run.weights_sha256,
         "validation_accuracy": run.best_accuracy,
         "test_accuracy": run.test_accuracy,
@@ -144,6 +146,8 @@ def select(names: list[str]) -> list[Planned]:
 
 def train_all(options: argparse.Namespace) -> None:
     """Train what has no record from these very weights."""
+    if source_commit() is None:
+        sys.exit("error: train needs lmht in its git checkout; an installed copy cannot name its commit")
     for planned in select(options.groups):
         dataset = dataset_of(planned.dataset, options.data_dir)
         start = time.perf_counter()

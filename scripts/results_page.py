@@ -252,8 +252,9 @@ def runs_page(results: Results) -> Iterator[str]:
     yield ""
     yield "Written by `python scripts/results.py page` from the runs' own records, which are in `results.json`"
     yield "with all fields of network and recipe that differ from the defaults. A commit that ends in `-dirty`"
-    yield "had changed files. Spikes and synaptic operations are means over 500 test images; those of weights"
-    yield "in floating point are of these weights rounded to 8 bits."
+    yield "had changed files; one with * was entered afterwards, since the training ran in an installed copy, whose"
+    yield "files were compared with that commit's. Spikes and synaptic operations are means over 500 test images;"
+    yield "those of weights in floating point are of these weights rounded to 8 bits."
     yield ""
     rows = []
     for planned in plan():
@@ -262,6 +263,7 @@ def runs_page(results: Results) -> Iterator[str]:
             continue
         commit = (record["commit"] or "-").replace("-dirty", "")[:10]
         commit += "-dirty" if (record["commit"] or "").endswith("-dirty") else ""
+        commit += "*" if record.get("commit_entered") else ""
         figures = record.get("per_image", {})
         rows.append(
             (
