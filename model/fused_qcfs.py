@@ -32,10 +32,10 @@ def fused_qcfs(z: torch.Tensor, theta: torch.Tensor, levels: int) -> torch.Tenso
     computed so (Theorem 4.2). Backward, with ``g`` the gradient of ``a``::
 
         dz = g where 0 <= floor(z Q / θ + 1/2) <= Q, else 0
-        dθ = (sum of g a - sum of dz z) / θ
+        dθ = (sum of g k θ / Q - sum of dz z) / θ, with k the step of the staircase, a = θ k / Q
 
     float64 is computed in float64, everything else in float32, also under autocast; the output is rounded to the type
-    of ``z``, and both sums are added up in float64.
+    of ``z``. Both sums, which nearly cancel, are added up in float64.
 
     Parameters
     ----------
@@ -74,13 +74,16 @@ class _FusedQCFS(torch.autograd.Function):
         found, below, _ = backward_window(
             upstream, in_rows(z.unsqueeze(0)), None, one, one[0, 0], ctx.staircase, z.dtype
         )
-        sum_theta = (_product_sum(upstream[0], output.flatten()) - below[0, 0]) / theta
+        unit = ctx.staircase.theta
+        sum_theta = (unit * _level_sum(upstream[0], output.flatten(), unit) - below[0, 0]) / theta
         return found.view(z.shape), sum_theta.to(theta.dtype), None
 
 
-def _product_sum(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """``sum of left * right`` in float64, of blocks in the type that windows are computed in."""
-    size = BLOCK_NEURONS if left.is_cpu else max(1, len(left))
-    kind = compute_type(left.dtype)
-    blocks = zip(left.split(size), right.split(size), strict=True)
-    return torch.stack([torch.dot(a.to(kind), b.to(kind)) for a, b in blocks]).double().sum()
+def _level_sum(upstream: torch.Tensor, output: torch.Tensor, unit: float) -> torch.Tensor:
+    """``sum of g k`` in float64, of blocks in the type that windows are computed in."""
+    size = BLOCK_NEURONS if upstream.is_cpu else max(1, len(upstream))
+    kind = compute_type(upstream.dtype)
+    blocks = zip(upstream.split(size), output.split(size), strict=True)
+    # In half precision the output is not k units but what that was rounded to.
+    sums = [torch.dot(g.to(kind), (a.to(kind) / unit).round_()) for g, a in blocks]
+    return torch.stack(sums).double().sum()
