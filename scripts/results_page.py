@@ -327,6 +327,7 @@ def page(results: Results) -> Iterator[str]:
     yield "## Hybrid training"
     yield ""
     yield "QCFS with Q levels, the converted network before any fine-tuning, and after it; 4-bit weights, seed 0."
+    yield "With L T = Q conversion loses nothing; otherwise what the CNN keeps differs much from training to training."
     yield ""
     columns = ("network", "Q", "L", "T", "QCFS", "converted", "fine-tuned")
     yield from table(columns, hybrid_rows(results))
