@@ -284,7 +284,7 @@ def page(results: Results) -> Iterator[str]:
     yield "# Results"
     yield ""
     yield "Written by `python scripts/results.py page` from records of trainings (`python scripts/results.py"
-    yield "train mlp cnn hybrid binary cifar10 --data-dir DIR`) and of simulations (`... hardware mlp cnn"
+    yield "train mlp cnn hybrid binary cifar10 --data-dir DIR`) and of simulations (`... hardware mlp cnn binary"
     yield "--data-dir DIR`); every training with its seed, commit and recipe is in"
     yield "[results-runs.md](results-runs.md)."
     yield ""
