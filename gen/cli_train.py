@@ -88,6 +88,14 @@ def train(
         str | None,
         typer.Option(help="Membrane leak: 'learned', or a number (1 = IF).  [default: learned]"),
     ] = None,
+    detach: Annotated[
+        bool | None,
+        typer.Option(
+            "--detach/--no-detach",
+            help="Whether no gradient passes through the membrane from step to step.  "
+            "[default: no with mixing identity (LIF, IF), else yes]",
+        ),
+    ] = None,
     theta: Annotated[
         float | None,
         typer.Option(help="Firing threshold, or QCFS's first upper end.  [default: 2/L, 1 for L = 1, or 2]"),
@@ -201,6 +209,7 @@ def train(
             "weight_bits": parse_weight_bits(weight_bits),
             "fraction_bits": fraction_bits,
             **parse_integration(integration, mixing, leak),
+            "detach": detach,
             "theta": theta,
             "initial_membrane": initial_membrane,
             "coding": coding and coding.value,
