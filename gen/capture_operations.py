@@ -15,7 +15,7 @@ from lmht.gen.capture_values import Currents, Spikes, UnmappedError, Value
 from lmht.gen.capture_weights import add_currents
 from lmht.model import LMHT, QCFS, TimeBatchNorm
 
-__all__ = ["FUNCTIONS", "IN_PLACE", "METHODS", "REASONS", "WEIGHTLESS", "asks_for_size"]
+__all__ = ["FUNCTIONS", "METHODS", "REASONS", "WEIGHTLESS", "asks_for_size"]
 
 
 def _add(input: Any, other: Any, *, alpha: float = 1) -> Value:
@@ -49,9 +49,6 @@ METHODS: dict[str, Callable[..., Value]] = {
     "mean": pooling.global_mean,
     **dict.fromkeys(("clone", "contiguous"), _same),
 }
-
-IN_PLACE = (operator.iadd, "add_")
-"""Additions that change their first operand."""
 
 WEIGHTLESS: dict[type[nn.Module], Callable[[Any, Any], Value]] = {
     nn.AvgPool2d: lambda value, module: pooling.avg_pool(

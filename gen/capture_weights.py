@@ -15,7 +15,12 @@ from lmht.model import QuantConv2d, QuantLinear, WindowLMHT, quantize_symmetric
 from lmht.rtl.checks import LEVELS_LIMIT, STEPS_LIMIT
 from lmht.rtl.projection import STRIDES
 
-__all__ = ["add_currents", "convolve", "describe_neurons", "multiply", "normalize"]
+__all__ = ["NO_NORMALIZATION", "add_currents", "convolve", "describe_neurons", "multiply", "normalize"]
+
+NO_NORMALIZATION = (
+    "the first layer takes the pixels as they are, from 0 to 1: leave normalization of the image out, and put a batch "
+    "norm behind the first convolution"
+)
 
 
 def convolve(value: Value, module: nn.Conv2d, weight_bits: int) -> Currents:
@@ -69,6 +74,8 @@ def multiply(value: Value, module: nn.Linear, weight_bits: int) -> Currents:
 def _weight_input(value: Value) -> Spikes:
     if isinstance(value, Spikes):
         return value
+    if not value.is_weighted and value.is_timeless:
+        raise UnmappedError(f"its input is the image, normalized, which is not mapped; {NO_NORMALIZATION}")
     raise UnmappedError(
         "its input is a current or a sum; put neurons in front, so that it takes their spikes or the image"
     )
@@ -122,6 +129,8 @@ def normalize(value: Value, module: nn.BatchNorm1d | nn.BatchNorm2d) -> Currents
     )
     if (module.running_var < 0).any():
         raise UnmappedError(f"running_var must be at least 0, not {module.running_var.min():g}")
+    if (module.running_var + module.eps <= 0).any():
+        raise UnmappedError("running_var + eps must be above 0, not 0: it gives nan")
     currents = value.as_currents() if isinstance(value, Spikes) else value
     if currents.flat and currents.shape[1:] != (1, 1):
         raise UnmappedError(
@@ -154,12 +163,13 @@ def add_currents(first: Value, second: Value) -> Currents:
 
 def describe_neurons(module: WindowLMHT) -> FoldedNeuron:
     """The numbers of neurons, in the ranges that the hardware has."""
-    for name, found, limit in (("levels", module.levels, LEVELS_LIMIT), ("steps", module.steps, STEPS_LIMIT)):
+    try:
+        neuron = FoldedNeuron.of(module)
+    except (TypeError, ValueError) as error:
+        raise UnmappedError(str(error)) from None
+    for name, found, limit in (("levels", neuron.levels, LEVELS_LIMIT), ("steps", neuron.steps, STEPS_LIMIT)):
         if found > limit:
             raise UnmappedError(f"{name} must be between 1 and {limit}, not {found}")
-    neuron = FoldedNeuron.of(module)
-    if not (np.isfinite(neuron.mixing).all() and np.isfinite(neuron.leak).all()):
-        raise UnmappedError("mixing and leak must be finite")
     return neuron
 
 

@@ -176,6 +176,7 @@ def train(
 
     What is not given comes from the recipe; the defaults are for what it leaves open. FUNCTION takes one argument with
     input_shape, classes and make_neuron() and returns a torch.nn.Module; the folder of the run keeps a copy of FILE.py.
+    A network of which no hardware could be made is refused before the first epoch, unless its weights are in float.
 
     \b
     Examples:
@@ -195,6 +196,7 @@ def train(
       lmht train --method hybrid --data mnist --data-dir DIR --net mnist-cnn --out runs/hybrid-cnn
       torchrun --nproc-per-node 2 -m lmht.gen.cli train --batch-size 64 --out runs/two-processes
     """
+    from lmht.gen.trial_capture import try_capture
     from lmht.model import ConvNetworkConfig, TrainingInterrupted, load_dataset, train_hybrid
     from lmht.model import train as train_network
     from lmht.model.hybrid import QCFS_FOLDER
@@ -244,6 +246,9 @@ def train(
         },
     )
     fine_tuning = override_fine_tuning(chosen, training, fine_tuning_epochs, fine_tuning_rate)
+    reason = try_capture(network, source)
+    if reason is not None:
+        typer.echo(f"note: the network is trained, but hardware cannot be made of it: {reason}", err=True)
     weights = _read_start(start, chosen.method)
     keep_freed_memory()
     with torchrun_processes(device) as (processes, own_device):

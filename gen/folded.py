@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from lmht.gen.integer import PIXEL_MAX
 from lmht.model import LMHT
+from lmht.model.checks import check_integer, check_number, check_positive
 from lmht.rtl.projection import IMAGE, Pooling
 
 __all__ = [
@@ -42,14 +43,26 @@ class FoldedNeuron:
 
     @classmethod
     def of(cls, neuron: LMHT) -> FoldedNeuron:
-        """The numbers of trained neurons."""
+        """The numbers of trained neurons.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If one, which may have been set since the neurons were made, is none or outside its range.
+        """
+        mixing = neuron.mixing_matrix().detach().cpu().double().numpy()
+        if not np.isfinite(mixing).all():
+            raise ValueError(f"mixing must be finite, not {mixing[~np.isfinite(mixing)][0]}")
+        leak = check_number("leak", neuron.leak().detach())
+        if not 0 <= leak <= 1.5:
+            raise ValueError(f"leak must be between 0 and 1.5, not {leak:g}")
         return cls(
-            levels=neuron.levels,
-            steps=neuron.steps,
-            theta=neuron.theta,
-            initial_membrane=neuron.initial_membrane,
-            mixing=neuron.mixing_matrix().detach().cpu().double().numpy(),
-            leak=np.full(neuron.steps, float(neuron.leak().detach().cpu().double())),
+            levels=check_integer("levels", neuron.levels, 1),
+            steps=check_integer("steps", neuron.steps, 1),
+            theta=check_positive("theta", neuron.theta),
+            initial_membrane=check_number("initial_membrane", neuron.initial_membrane),
+            mixing=mixing,
+            leak=np.full(neuron.steps, leak),
         )
 
 

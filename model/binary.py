@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from .config import NetworkConfig
-from .network import Layer, Network, analog_image
+from .network import Layer, Network, analog_image, check_pixels
 from .neurons import LMHT
 
 __all__ = ["BinaryNetwork", "BinaryNeuron", "ExpansionCheck", "check_expansion", "expand_binary"]
@@ -87,6 +87,7 @@ class BinaryNetwork(nn.Module):
     @torch.no_grad()
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits, shape (batch, classes), of images as for :meth:`Network.forward`."""
+        check_pixels("images", images)
         value = analog_image(images).flatten(1)[None]
         for index in range(len(self.neurons)):
             value = self._run_layer(index, value)

@@ -101,7 +101,7 @@ def load_dataset(name: str, data_dir: str | Path | None = None, *, steps: int | 
         If ``steps`` is no integer or below 1.
     """
     if steps is not None:
-        check_integer("steps", steps, 1)
+        steps = check_integer("steps", steps, 1)
     if name == "digits":
         return _load_digits()
     if name not in DATASET_NAMES:

@@ -56,7 +56,7 @@ def count_frames(
     TypeError, ValueError
         If ``steps`` is no integer or below 1.
     """
-    check_integer("steps", steps, 1)
+    steps = check_integer("steps", steps, 1)
     size = sensor_size // binning
     if slicing == "time":
         first = events.time.min()
