@@ -9,6 +9,7 @@ from typing import Any
 __all__ = [
     "BITS",
     "CIFAR",
+    "CIFAR_NAMES",
     "DETACHED",
     "GRID",
     "RULES",
@@ -166,16 +167,22 @@ CIFAR = {
 }
 """Those that are compared on CIFAR-10."""
 
+CIFAR_NAMES = {
+    label: "cifar10-"
+    + label.split(",")[0].lower().replace(" ", "-")
+    + (DETACHED if neurons.get("detach") else "")
+    for label, neurons in CIFAR.items()
+}
+"""Names of their trainings."""
+
 RULES = {"Eq. 5": "rules-vgg11-lif", "detached": "rules-vgg11-lif" + DETACHED}
 """The two rules of LIF, in a network that a processor without bfloat16 trains in an hour."""
 
 
 def _cifar() -> Iterator[Planned]:
-    for name, neurons in CIFAR.items():
+    for label, neurons in CIFAR.items():
         yield Planned(
-            name="cifar10-"
-            + name.split(",")[0].lower().replace(" ", "-")
-            + (DETACHED if "detach" in neurons else ""),
+            name=CIFAR_NAMES[label],
             group="cifar10",
             dataset="cifar10",
             network={"net": "resnet18", "width": 0.25, "weight_bits": 8, **neurons},
