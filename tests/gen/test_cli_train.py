@@ -66,10 +66,28 @@ def test_convolutional_network(tmp_path, capsys):
         "thetas": None,
         "initial_membranes": None,
         "fraction_bits": None,
+        "detach": None,
         "coding": "direct",
         "readout": "mean",
     }
     assert (config["training"]["augment"], config["training"]["precision"]) == ("shift", "bfloat16")
+
+
+@pytest.mark.parametrize(
+    ("options", "stored", "rule"),
+    [
+        (["--integration", "continuous"], None, False),
+        (["--integration", "continuous", "--detach"], True, True),
+        (["--levels", "1", "--mixing", "identity"], None, False),
+        ([], None, True),
+        (["--no-detach"], False, False),
+    ],
+)
+def test_rule_of_the_gradient(tmp_path, options, stored, rule):
+    assert main(["train", "--net", "64-8-10", "--epochs", "1", *options, "--out", str(tmp_path)]) == 0
+    network, run = load_checkpoint(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["network"]["detach"] is stored
+    assert (run.network.detach, network.layers[0].neuron.detach) == (stored, rule)
 
 
 def test_network_of_the_user(tmp_path, capsys):
