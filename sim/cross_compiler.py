@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lmht.model.environment import module_path, own_environment
 from lmht.rtl.checks import check_choice
 from lmht.sim.toolchain import ToolchainError
 
@@ -110,7 +111,12 @@ class CrossCompiler:
             If it complains; one line with its first complaint.
         """
         result = subprocess.run(
-            [*self.command, *_BARE_FLAGS, *arguments], cwd=folder, capture_output=True, text=True, check=False
+            [*self.command, *_BARE_FLAGS, *arguments],
+            cwd=folder,
+            env=own_environment(module_path()),
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if result.returncode:
             lines = (result.stderr + result.stdout).splitlines()
