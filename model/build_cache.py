@@ -6,6 +6,7 @@ import functools
 import hashlib
 import logging
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -18,7 +19,7 @@ try:
 except ImportError:  # a system without them builds twice now and then
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["build_cache_dir", "build_key", "cached_build"]
+__all__ = ["build_cache_dir", "build_key", "cached_build", "keep_log"]
 
 _SEAL = "contents.sha256"
 _log = logging.getLogger(__name__)
@@ -156,3 +157,11 @@ def _is_whole(folder: Path) -> bool:
         return (folder / _SEAL).read_text() == _checksums(folder)
     except (OSError, UnicodeError):
         return False
+
+
+def keep_log(name: str, text: str) -> Path:
+    """File in the folder ``logs`` of the cache with what was said by a build that failed, the latest of that name."""
+    path = build_cache_dir() / "logs" / (re.sub(r"[^A-Za-z0-9]+", "-", name) + ".log")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path

@@ -65,8 +65,8 @@ def build_bench(
             for path, text in zip([_MAIN, *paths], [main, *texts], strict=True):
                 (work.folder / path).write_bytes(text)
             work.objects.mkdir()
-            for path in runtime.glob(f"{_HEADER}*"):
-                (work.objects / path.name).symlink_to(path)
+            for header in runtime.glob(f"{_HEADER}*"):
+                (work.objects / header.name).symlink_to(header)
             # Where cocotb's library lies is said when the bench runs: it may be another environment's then.
             libraries = work.link(config.libs_dir)
             linked = f"-L{libraries} -Wl,-rpath-link,{libraries} -lcocotbvpi_verilator"

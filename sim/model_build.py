@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from lmht.model.build_cache import build_cache_dir, build_key, cached_build
+from lmht.model.build_cache import build_key, cached_build, keep_log
 from lmht.model.compiler import compiler_command
 from lmht.sim.toolchain import (
     ToolchainError,
@@ -94,13 +94,8 @@ class Workplace:
         self.log += f"$ {shlex.join(command)}\n{done.stdout}"
         if done.returncode:
             reason = first_reason(done.stdout) or f"{command[0]} ended with status {done.returncode}"
-            raise ToolchainError(f"{self._what} does not build: {reason} (log: {self._keep_log()})")
-
-    def _keep_log(self) -> Path:
-        kept = build_cache_dir() / "logs" / f"{re.sub(r'[^A-Za-z0-9]+', '-', self._what)}-{self._key[:8]}.log"
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        kept.write_text(self.log, encoding="utf-8")
-        return kept
+            kept = keep_log(f"{self._what} {self._key[:8]}", self.log)
+            raise ToolchainError(f"{self._what} does not build: {reason} (log: {kept})")
 
     def compile(
         self, arguments: Sequence[str], prefix: str, values: Sequence[str], runtime: Path | None = None
@@ -204,7 +199,7 @@ def first_reason(text: str) -> str | None:
         if named.search(line):
             return line
     for before, line in zip(["", *lines], lines, strict=False):
-        if re.match(r"make(\[\d+\])?: \*\*\* ", line):
+        if ": *** " in line:
             # make repeats that a command failed, and what that said stands above.
             return before if before and re.search(r"\] Error \d+$", line) else line
     # Warnings stop Verilator, too.

@@ -34,7 +34,7 @@ def test_verilator_runs_past_its_script() -> None:
         text=True,
         check=True,
     )
-    assert done.stdout.startswith("Verilator 5.")
+    assert " rev " in done.stdout
 
 
 def test_only_named_variables_reach_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,6 +120,7 @@ def test_tools_are_told_by_content_not_by_place(tmp_path: Path, monkeypatch: pyt
         ("%Warning-X: a\n%Error: Exiting due to 1 warning(s)\n", "%Warning-X: a"),
         ("make: Entering directory 'x'\nmake: *** No rule to make target 'a.h', needed by 'b.o'.  Stop.\n",
          "make: *** No rule to make target 'a.h', needed by 'b.o'.  Stop."),
+        ("a.mk:7: *** Unsupported: spaces.  Stop.\n", "a.mk:7: *** Unsupported: spaces.  Stop."),
         ("wrapper: broken\nmake: *** [a.mk:1: b.o] Error 127\n", "wrapper: broken"),
         ("/bin/sh: 1: ccache: not found\nmake: *** [a.mk:1: b.o] Error 127\n", "/bin/sh: 1: ccache: not found"),
         ("ld: a.o: in function `b':\na.cpp:(.text+0x5): undefined reference to `c'\ncollect2: error: ld returned 1\n",
