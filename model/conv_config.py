@@ -23,6 +23,9 @@ NET_NAMES = (
     "resnet19",
     "resnet20",
     "resnet34",
+    "resnet19-lmht",
+    "vgg13-lmht",
+    "vgg16-lmht",
 )
 """Networks that come with lmht."""
 
