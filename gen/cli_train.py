@@ -93,7 +93,10 @@ def train(
         typer.Option(help="Firing threshold, or QCFS's first upper end.  [default: 2/L, 1 for L = 1, or 2]"),
     ] = None,
     initial_membrane: Annotated[
-        float | None, typer.Option(help="Membrane before the first step.  [default: 0]")
+        float | None,
+        typer.Option(
+            help="Membrane before the first step, absolute as --theta, not a multiple.  [default: 0]"
+        ),
     ] = None,
     integration: Annotated[
         IntegrationName | None,

@@ -98,7 +98,8 @@ class NetworkConfig(Config):
     theta : float or None
         Threshold θ of every hidden neuron, above 0; None is 2/L for more than one level and 1 for one.
     initial_membrane : float
-        Membrane ``v[-1]`` in the units of ``theta``.
+        Membrane ``v[-1]`` before the first step, absolute as ``theta`` is, not a multiple of it: half a threshold is
+        ``theta / 2``.
     activation : {"lmht", "qcfs"}
         Of the hidden layers: LM-HT neurons, or one pass of QCFS, the first step of hybrid training. With
         ``qcfs``, ``levels`` and ``steps`` are those of the spiking network that it is meant for, and
@@ -106,7 +107,7 @@ class NetworkConfig(Config):
     quanta : int or None
         Steps Q of the QCFS staircase, at least 1; None is ``levels * steps``. Only with ``qcfs``.
     thetas, initial_membranes : tuple of float or None
-        Threshold and membrane ``v[-1]`` of every hidden layer, as conversion sets them; None takes ``theta``
+        Threshold and absolute membrane ``v[-1]`` of every hidden layer, as conversion sets them; None takes ``theta``
         and ``initial_membrane`` in all layers.
     fraction_bits : int or None
         Fraction bits of the membrane with which neurons are trained as hardware rounds them, see
