@@ -117,7 +117,7 @@ def train(
         CodingName | None,
         typer.Option(
             help="The image as currents, as spikes at a constant rate, or as random spikes; event data as a frame for "
-            "each step.  [default: direct, or frames]"
+            "each step, or as the mean of ten frames.  [default: direct, or frames]"
         ),
     ] = None,
     readout: Annotated[
@@ -224,7 +224,7 @@ def train(
         },
     )
     frames = chosen.network.get("steps", ConvNetworkConfig.model_fields["steps"].default)
-    dataset = load_dataset(chosen.data, data_dir, steps=frames)
+    dataset = load_dataset(chosen.data, data_dir, steps=frames, coding=chosen.network.get("coding"))
     network, source = make_network(chosen, dataset)
     check_buildable(network.levels, network.steps)
     training = override_training(

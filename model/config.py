@@ -115,10 +115,11 @@ class NetworkConfig(Config):
     detach : bool or None
         Whether no gradient passes through the membrane from step to step; None is the neurons' own rule, see
         :class:`lmht.model.LMHT`.
-    coding : {"direct", "constant", "bernoulli", "frames"}
+    coding : {"direct", "constant", "bernoulli", "frames", "mean-frames"}
         The image enters as currents, the same at all steps; as spikes of IF neurons whose currents are its pixels; or
         as random spikes with the pixels as probabilities (:mod:`lmht.model.coding`). With ``frames`` an example is T
-        frames, of which one enters at each step, its pixels as currents.
+        frames, of which one enters at each step, its pixels as currents; with ``mean-frames`` it is an image, the mean
+        of ten frames (:func:`lmht.model.event_frames.mean_picture`), which enters as currents.
     readout : {"mean", "last-step", "spike-count", "first-to-spike"}
         What of the last layer decides (:func:`lmht.model.readout.read_out`): its currents, or with one level the spikes
         of output neurons, which then stand behind a batch norm as in the other layers.
