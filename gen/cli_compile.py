@@ -154,5 +154,7 @@ def _with_densities(options: CompileOptions, run: Path, data_dir: Path | None) -
     check_spike_interface(network)
     if data_dir is None and record.dataset != "digits":
         return options
-    images = load_dataset(record.dataset, data_dir).train_images[:_MEASURED_IMAGES]
+    images = load_dataset(record.dataset, data_dir, coding=record.network.coding).train_images[
+        :_MEASURED_IMAGES
+    ]
     return measure_densities(network, draw_frames(images, record.network.coding), options)

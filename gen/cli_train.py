@@ -104,7 +104,10 @@ def train(
         typer.Option(help="Firing threshold, or QCFS's first upper end.  [default: 2/L, 1 for L = 1, or 2]"),
     ] = None,
     initial_membrane: Annotated[
-        float | None, typer.Option(help="Membrane before the first step.  [default: 0]")
+        float | None,
+        typer.Option(
+            help="Membrane before the first step, absolute as --theta, not a multiple.  [default: 0]"
+        ),
     ] = None,
     integration: Annotated[
         IntegrationName | None,
@@ -114,7 +117,7 @@ def train(
         CodingName | None,
         typer.Option(
             help="The image as currents, as spikes at a constant rate, or as random spikes; event data as a frame for "
-            "each step.  [default: direct, or frames]"
+            "each step, or as the mean of ten frames.  [default: direct, or frames]"
         ),
     ] = None,
     readout: Annotated[
@@ -223,7 +226,7 @@ def train(
         },
     )
     frames = chosen.network.get("steps", ConvNetworkConfig.model_fields["steps"].default)
-    dataset = load_dataset(chosen.data, data_dir, steps=frames)
+    dataset = load_dataset(chosen.data, data_dir, steps=frames, coding=chosen.network.get("coding"))
     network, source = make_network(chosen, dataset)
     check_buildable(network.levels, network.steps)
     training = override_training(

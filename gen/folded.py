@@ -32,7 +32,8 @@ Shape = tuple[int, int, int]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FoldedNeuron:
-    """The neurons of a layer as trained (MODEL.md): L, T, θ, ``v[-1]``, Ω of shape (T, T), and λ of every step."""
+    """The neurons of a layer as trained (MODEL.md): L, T, θ, ``v[-1]`` (absolute as θ is, not a multiple of it), Ω of
+    shape (T, T), and λ of every step."""
 
     levels: int
     steps: int

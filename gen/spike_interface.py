@@ -39,7 +39,9 @@ def check_spike_interface(network: Network | SpikingNetwork) -> None:
         raise ValueError(f"network must be a Network or SpikingNetwork, not {type(network).__name__}{hint}")
     frames = network.config.coding == "frames" if isinstance(network, Network) else network.frames
     if frames:
-        raise ValueError("coding must be direct, constant or bernoulli for hardware so far, not frames")
+        raise ValueError(
+            "coding must be direct, constant, bernoulli or mean-frames for hardware so far, not frames"
+        )
     steps = network.config.steps if isinstance(network, Network) else network.steps
     if uses_random_coding(network) and steps != 1:
         raise ValueError(f"steps must be 1 with coding bernoulli for hardware so far, not {steps}")

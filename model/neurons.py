@@ -48,7 +48,8 @@ class LMHT(nn.Module):
     theta : float
         Firing threshold θ, above 0.
     initial_membrane : float
-        Membrane ``v[-1]`` before the first step, in the units of ``theta``.
+        Membrane ``v[-1]`` before the first step, absolute as ``theta`` is, not a multiple of it: half a threshold is
+        ``theta / 2``.
     mixing : {"learned", "identity", "uniform"}
         ``learned``: Ω = 2 sigmoid(ω) / T with the parameter ``omega_logits``, at the start 1/T everywhere.
         ``identity``: no mixing. ``uniform``: Ω = 1/T, fixed.

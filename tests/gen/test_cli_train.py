@@ -253,7 +253,7 @@ WRONG_OPTIONS = [
     (
         ["--net", "resnet50"],
         "net must be layer widths such as 784-128-10, one of mnist-cnn, lenet, vgg11, vgg13, vgg16, resnet18, "
-        "resnet19, resnet20, resnet34, or FILE.py:FUNCTION, not 'resnet50'",
+        "resnet19, resnet20, resnet34, resnet19-lmht, vgg13-lmht, vgg16-lmht, or FILE.py:FUNCTION, not 'resnet50'",
     ),
     (["--net", "none.py:build"], "none.py: no such file"),
     (["--net", "none:build"], "net must be FILE.py:FUNCTION for a network of your own, not 'none:build'"),

@@ -1,4 +1,4 @@
-"""Neuron array: levels against NUMERICS.md, and Lemma 4.1 and Theorem 4.2 (MODEL.md) on the hardware itself."""
+"""Neuron array: levels against NUMERICS.md; Lemma 4.1, Theorem 4.2, Corollary 4.3 (MODEL.md) on the hardware itself."""
 
 from __future__ import annotations
 
@@ -187,36 +187,33 @@ def test_levels(steps: int, levels: int, leak: bool, width: int, options: dict, 
     run(tmp_path, layer, sums, ready="half", empty=0.3, lanes=[1, 4, 2], **options)
 
 
-@pytest.mark.parametrize("levels", [2, 3, 4])
-def test_lemma_4_1(levels: int, tmp_path: Path) -> None:
+@pytest.mark.daily
+@pytest.mark.parametrize(("levels", "start"), [(2, 0), (3, 5), (4, THETA - 1)])
+def test_lemma_4_1(levels: int, start: int, tmp_path: Path) -> None:
     """For ``0 <= v < θ`` a step of M-HT emits as many spikes as L steps of IF with ``I / L`` each, whatever ``I``.
 
     The second step checks the membrane that the first one left, wherever that keeps the condition.
     """
     rng = np.random.default_rng(SEED + levels)
     neurons, frames = 16, 25
-    for start in (0, int(rng.integers(1, THETA))):
-        # Multiples of L, from well below 0 to well above L θ.
-        currents = levels * rng.integers(-THETA, 2 * THETA, (frames, 2, neurons))
-        charged = start + currents[:, 0]
-        left = charged - THETA * np.clip(charged // THETA, 0, levels)
-        inside = (left >= 0) & (left < THETA)
-        assert inside.any()
-        assert not inside.all()
+    # Multiples of L, from well below 0 to well above L θ.
+    currents = levels * rng.integers(-THETA, 2 * THETA, (frames, 2, neurons))
+    charged = start + currents[:, 0]
+    left = charged - THETA * np.clip(charged // THETA, 0, levels)
+    inside = (left >= 0) & (left < THETA)
+    assert inside.any()
+    assert not inside.all()
 
-        m_ht = run(
-            tmp_path, plain_layer(2, levels, neurons, start), currents, name=f"m_ht_{start}", lanes=[1, 8, 2]
-        )
-        fed = np.repeat(currents // levels, levels, axis=1)
-        spikes = run(
-            tmp_path, plain_layer(2 * levels, 1, neurons, start), fed, name=f"if_{start}", lanes=[1, 8, 2]
-        )
-        windows = spikes.reshape(frames, 2, levels, neurons).sum(axis=2)
-        assert np.array_equal(m_ht[:, 0], windows[:, 0])
-        assert np.array_equal(m_ht[:, 1][inside], windows[:, 1][inside])
-        assert set(np.unique(m_ht)) == set(range(levels + 1))
+    m_ht = run(tmp_path, plain_layer(2, levels, neurons, start), currents, name="m_ht", lanes=[1, 8, 2])
+    fed = np.repeat(currents // levels, levels, axis=1)
+    spikes = run(tmp_path, plain_layer(2 * levels, 1, neurons, start), fed, name="if", lanes=[1, 8, 2])
+    windows = spikes.reshape(frames, 2, levels, neurons).sum(axis=2)
+    assert np.array_equal(m_ht[:, 0], windows[:, 0])
+    assert np.array_equal(m_ht[:, 1][inside], windows[:, 1][inside])
+    assert set(np.unique(m_ht)) == set(range(levels + 1))
 
 
+@pytest.mark.daily
 def test_theorem_4_2_on_windows(tmp_path: Path) -> None:
     """T windows of M-HT emit what L T steps of IF emit that are fed uniformly inside each window (``v[-1] = 0``)."""
     rng = np.random.default_rng(SEED)
@@ -229,21 +226,29 @@ def test_theorem_4_2_on_windows(tmp_path: Path) -> None:
     assert set(np.unique(m_ht)) == {0, 1, 2}
 
 
+@pytest.mark.daily
 @pytest.mark.parametrize(("levels", "steps"), [(2, 2), (4, 2), (3, 4)])
-def test_theorem_4_2_equals_qcfs(levels: int, steps: int, tmp_path: Path) -> None:
-    """With a uniform current and ``v[-1] = θ/2`` the spike total is QCFS with ``Q = L T`` levels."""
+def test_theorem_4_2_and_corollary_4_3(levels: int, steps: int, tmp_path: Path) -> None:
+    """With a uniform current and ``v[-1] = θ/2`` the spike total is QCFS with ``Q = L T`` levels (theorem), and the
+    spikes are as many at every step where the corollary says so, and only there."""
     rng = np.random.default_rng(SEED)
-    neurons, quanta = 16, levels * steps
-    current = rng.integers(-levels * THETA, 2 * levels * THETA, (25, 1, neurons))
+    neurons, quanta, start = 16, levels * steps, THETA // 2
+    current = rng.integers(-THETA, (levels + 1) * THETA, (25, 1, neurons))
     found = run(
         tmp_path,
-        plain_layer(steps, levels, neurons, THETA // 2),
+        plain_layer(steps, levels, neurons, start),
         np.repeat(current, steps, axis=1),
         lanes=[1, 8, 2],
     )
     # a / θ * Q = clamp(floor(z Q / θ + 1/2), 0, Q) with z the mean current of an IF step, current / L.
     total = np.clip((2 * current[:, 0] * steps + THETA) // (2 * THETA), 0, quanta)
     assert np.array_equal(found.sum(axis=1), total)
+    charge = steps * current[:, 0] + start
+    uniform = (charge < THETA) | (charge >= quanta * THETA) | (charge % (steps * THETA) < THETA)
+    assert np.array_equal((found == found[:, :1]).all(axis=1), uniform)
+    inner = (found[:, 0] > 0) & (found[:, 0] < levels)
+    assert (uniform & inner).any()
+    assert (~uniform).any()
 
 
 @pytest.mark.parametrize(
