@@ -13,9 +13,6 @@ from lmht.gen.folded import FloatArray, FoldedProjection
 
 __all__ = ["bias_shift", "residual_shift", "residual_weights"]
 
-SMALLEST_GAIN = 512
-"""A gain of at least this many units is rounded with a relative error of at most 2^-10."""
-
 HIGHEST_SHIFT = 10
 """At this shift a gain is off by at most 2^-11 of one step of the first projection's weights, however small it is."""
 
@@ -48,8 +45,8 @@ def bias_shift(step: FloatArray, theta: float) -> int:
 def residual_shift(ratio: FloatArray) -> int:
     """Left shift of the first projection that makes its unit fine enough for the gains of the residual branch.
 
-    The smallest shift for which every gain ``round(ratio * 2^shift)`` is at least 512, that is, has a relative error of
-    at most 2^-10 (NUMERICS.md); but at most 10.
+    The smallest shift for which every gain ``round(ratio * 2^shift)`` has a relative error of at most 2^-10
+    (NUMERICS.md); but at most 10.
 
     Parameters
     ----------
@@ -59,21 +56,28 @@ def residual_shift(ratio: FloatArray) -> int:
     """
     live = ratio[ratio > 0]
     shift = 0
-    while shift < HIGHEST_SHIFT and (np.rint(np.ldexp(live, shift)) < SMALLEST_GAIN).any():
+    while shift < HIGHEST_SHIFT:
+        gains = np.ldexp(live, shift)
+        if (np.abs(np.rint(gains) - gains) <= gains / 1024).all():
+            break
         shift += 1
     return shift
 
 
 def residual_weights(
     projection: FoldedProjection, ratio: FloatArray, shift: int
-) -> tuple[NDArray[np.int64], int]:
+) -> tuple[NDArray[np.int64], int, int]:
     """``w[n, c] * R[n]`` with ``R[n] = round(ratio[n] 2^shift)``, half to even, and the width that they need.
+
+    Where all are divisible by a power of two, it is taken out and becomes a left shift.
 
     Returns
     -------
     weights : numpy.ndarray of int64, the shape of the projection's
     weight_bits : int
         2 to 24.
+    own_shift : int
+        Left shift of the branch.
 
     Raises
     ------
@@ -81,7 +85,10 @@ def residual_weights(
         If a weight needs more than 24 bits.
     """
     gains = np.rint(np.ldexp(ratio, shift))
-    weights = projection.weights * gains[:, None, None, None]
+    weights = projection.weights * gains[:, None, None, None].astype(np.int64)
+    together = int(np.bitwise_or.reduce(weights, axis=None))
+    own_shift = min((together & -together).bit_length() - 1, HIGHEST_SHIFT) if together else 0
+    weights >>= own_shift
     largest = int(np.abs(weights).max())
     weight_bits = max(2, largest.bit_length() + 1)
     if weight_bits > WIDEST_WEIGHT:
@@ -89,4 +96,4 @@ def residual_weights(
             f"weight_bits of the residual branch must be between 2 and {WIDEST_WEIGHT}, not {weight_bits}: one of its "
             f"channels is {ratio.max():.3g} times as strong as a step of the first branch's weights"
         )
-    return weights.astype(np.int64), weight_bits
+    return weights, weight_bits, own_shift

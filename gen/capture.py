@@ -24,6 +24,7 @@ from lmht.gen.capture_trace import evaluation_mode, trace
 from lmht.gen.capture_values import CaptureError, Currents, Spikes, UnmappedError, Value
 from lmht.gen.capture_weights import NO_NORMALIZATION, convolve, describe_neurons, multiply, normalize
 from lmht.gen.folded import FoldedLayer, FoldedNetwork
+from lmht.gen.input_affine import insert_constants
 from lmht.gen.own_behaviour import check_hooks, check_no_global_hooks, check_own_behaviour
 from lmht.gen.shared_storage import SharedStorage
 from lmht.gen.spike_interface import check_spike_interface, count_spikes
@@ -128,7 +129,9 @@ class _Capture:
             for used in node.all_input_nodes:
                 if self.last_users[used] is node:
                     del self.tensors[used]
-        return FoldedNetwork(input_shape=self.network.input_shape, layers=tuple(self.layers))
+        return insert_constants(
+            FoldedNetwork(input_shape=self.network.input_shape, layers=tuple(self.layers))
+        )
 
     def _follow(self, node: fx.Node) -> None:
         arguments, named = fx.node.map_arg((node.args, node.kwargs), lambda used: self.values[used])
@@ -141,9 +144,8 @@ class _Capture:
         self.shared.after(node, tensor, self.tensors)
         self._check_finite(tensor)
         if understood is None:
-            if node.op == "get_attr" or isinstance(tensor, torch.Tensor):
-                raise UnmappedError(f"a tensor that is not computed from the image is not mapped; {ACCEPTED}")
-            self.values[node] = tensor
+            constant = isinstance(tensor, torch.Tensor)
+            self.values[node] = tensor.detach().cpu().double().numpy() if constant else tensor
         else:
             self._check_shape(understood, tensor)
             self.values[node] = understood

@@ -145,10 +145,9 @@ def _quantize_inputs(
         reached = branch.weights.any(axis=(1, 2, 3))
         ratio = np.where(reached, branch.scale * network.input_value(branch) / step, 0.0)
         shift = max(shift, residual_shift(ratio))
-        weights, weight_bits = residual_weights(branch, ratio, shift)
-        branches.append(
-            _integer_projection(network, branch, weights=weights, weight_bits=weight_bits, shift=finer)
-        )
+        weights, weight_bits, own_shift = residual_weights(branch, ratio, shift)
+        integers = {"weights": weights, "weight_bits": weight_bits, "shift": own_shift + finer}
+        branches.append(_integer_projection(network, branch, **integers))
     unit = np.ldexp(step, -shift - finer)
     return _Inputs(
         projections=(_integer_projection(network, main, shift=shift + finer), *branches),
