@@ -15,8 +15,10 @@ from lmht.gen.balance_scales import balance_scales
 from lmht.gen.capture import capture
 from lmht.gen.choose_widths import choose_widths
 from lmht.gen.expand_binary import expand_binary
+from lmht.gen.fidelity import CLASSES_FILE, TestImages, measure_classes
 from lmht.gen.files import replaced_folder
 from lmht.gen.fold_batch_norm import fold_batch_norm
+from lmht.gen.folded import ChannelChange
 from lmht.gen.integer import IntegerNetwork
 from lmht.gen.manifest import (
     MANIFEST_FILE,
@@ -38,6 +40,9 @@ __all__ = ["CompileOptions", "compile_network", "design_network", "is_build", "t
 
 META_EXPANSION = "binary_expansion"
 """Key of an integer network's ``meta`` under which a binary expansion leaves L and T."""
+
+META_CHANGES = "channel_changes"
+"""Key of an integer network's ``meta`` under which its clamped channels stand."""
 
 DEFAULT_FRACTION_BITS = 8
 """``F`` of networks that were trained with neurons in floating point."""
@@ -106,6 +111,8 @@ def compile_network(
     source: Network | SpikingNetwork | IntegerNetwork | str | Path,
     out_dir: str | Path,
     options: CompileOptions | None = None,
+    *,
+    test: TestImages | None = None,
 ) -> CompileReport:
     """Compile a network into a build folder.
 
@@ -119,6 +126,8 @@ def compile_network(
     out_dir : path
         Folder of the build.
     options : CompileOptions, optional
+    test : TestImages, optional
+        Images on which the accuracy of the integers is compared with that of a trained network.
 
     Raises
     ------
@@ -137,6 +146,9 @@ def compile_network(
         if isinstance(opened.network, IntegerNetwork)
         else to_integers(opened.network, options, name=opened.name)
     )
+    classes = None
+    if test is not None and not isinstance(opened.network, IntegerNetwork):
+        classes = measure_classes(opened.network, network, test)
     design = design_network(network, options, name=opened.name)
     events = _expected_events(network, options)
     expectation = expect(design, events)
@@ -144,8 +156,9 @@ def compile_network(
     # Here, so that the passes above work without the hardware's sources.
     from lmht.gen.write import write_design
 
+    more = {} if classes is None else {CLASSES_FILE: classes.to_csv()}
     with replaced_folder(out_dir, is_build) as folder:
-        files = write_design(folder, design, network, bus=options.bus)
+        files = write_design(folder, design, network, bus=options.bus, more=more)
         manifest = Manifest(
             lmht_version=version("lmht"),
             name=design.name,
@@ -154,6 +167,8 @@ def compile_network(
             layers=layers,
             expected_cycles_per_image=round(expectation.cycles_per_frame, 3),
             source=_describe_source(opened, network),
+            channel_changes=_describe_changes(network),
+            fidelity=None if classes is None else classes.record(),
             **files,
         )
         (folder / MANIFEST_FILE).write_bytes(manifest.to_json())
@@ -164,6 +179,8 @@ def compile_network(
         architecture=network.architecture,
         layers=layers,
         expansion=_describe_expansion(network),
+        changes=_describe_changes(network),
+        classes=classes,
         expected_cycles_per_image=expectation.cycles_per_frame,
         busiest_stage=expectation.busiest[0],
         seconds=time.perf_counter() - start,
@@ -183,13 +200,16 @@ def to_integers(network: Network | SpikingNetwork, options: CompileOptions, *, n
         folded = capture(network, weight_bits=options.weight_bits)
     else:
         folded = fold_batch_norm(network)
-    meta = {}
+    meta: dict[str, object] = {}
     if options.binary:
         folded = expand_binary(folded)
         assert folded.expansion is not None, "it is expanded"
-        meta = {META_EXPANSION: asdict(folded.expansion)}
+        meta[META_EXPANSION] = asdict(folded.expansion)
+    folded = balance_scales(folded)
+    if folded.changes:
+        meta[META_CHANGES] = [change.model_dump() for change in folded.changes]
     return quantize(
-        balance_scales(folded),
+        folded,
         name=name,
         fraction_bits=_trained_fraction_bits(network)
         if options.fraction_bits is None
@@ -262,6 +282,10 @@ def _identifier(text: str) -> str:
 def _describe_expansion(network: IntegerNetwork) -> ExpansionRecord | None:
     found = network.meta.get(META_EXPANSION)
     return None if found is None else ExpansionRecord(**found)
+
+
+def _describe_changes(network: IntegerNetwork) -> tuple[ChannelChange, ...]:
+    return tuple(ChannelChange(**change) for change in network.meta.get(META_CHANGES, ()))
 
 
 def _describe_source(source: _Source, network: IntegerNetwork) -> SourceRecord:
