@@ -20,7 +20,7 @@ _MARGIN = 1 / 16
 """Thresholds that a bound must keep away from a threshold, beside 1/256 of the current: integers are rounded."""
 
 _SMALLEST_PART = 1 / 8
-"""Mixing entries below this part of the largest one are not taken for decisive."""
+"""Parts below this part of the largest entry of Ω are not taken for decisive."""
 
 _LONGEST_SEARCH = 16
 
@@ -58,7 +58,7 @@ def sum_range(
 
 @dataclass(frozen=True, eq=False)
 class Window:
-    """The window of a layer's neurons, in units of θ; `neuron` as trained, `once` if its input is sent once.
+    """The window of a layer's neurons (NUMERICS.md, "Clamped channels"), in units of θ; `once`: its input is sent once.
 
     With ``C[t, u] = sum_(τ ≤ t) λ^(t - τ) Ω[τ, u]``, a membrane before firing is ``m[t] = sum_u C[t, u] I[u]``, plus
     what is left of ``v[-1]``, minus what is left of the resets. :attr:`capacity` bounds these two and the highest
@@ -73,9 +73,13 @@ class Window:
         return self.neuron.mixing.sum(axis=1)
 
     @property
+    def _mixing(self) -> FloatArray:
+        return self.row_sums[:, None] if self.once else self.neuron.mixing
+
+    @property
     def parts(self) -> FloatArray:
         """``C``, shape (T, T_in); its column is that of the row sums where the input is sent once."""
-        mixing = self.row_sums[:, None] if self.once else self.neuron.mixing
+        mixing = self._mixing
         parts = np.zeros_like(mixing)
         held = np.zeros(mixing.shape[1])
         for step, leak in enumerate(self.neuron.leak):
@@ -90,10 +94,10 @@ class Window:
 
     @property
     def smallest_part(self) -> float:
-        """Smallest ``C[t, u]`` above 0, but at least an eighth of the largest; 0 if all are 0."""
+        """Smallest ``C[t, u]`` above 0, but at least an eighth of the largest entry of Ω; 0 if all are 0."""
         parts = self.parts
         found = parts[parts > 0]
-        return float(max(found.min(), found.max() * _SMALLEST_PART)) if len(found) else 0.0
+        return max(float(found.min()), float(self._mixing.max()) * _SMALLEST_PART) if len(found) else 0.0
 
     @property
     def capacity(self) -> float:
@@ -130,8 +134,8 @@ class Window:
         return self._find(0.0, -1.0, self.stays_silent)
 
     def saturating_current(self) -> float | None:
-        """The first of L, 2 L, 4 L, ... that saturates a neuron by half a threshold; None if none does."""
-        return self._find(float(self.neuron.levels), 2.0 * self.neuron.levels, self.saturates)
+        """The first of 2 L, 4 L, ... that saturates a neuron by half a threshold; None if none does."""
+        return self._find(2.0 * self.neuron.levels, 4.0 * self.neuron.levels, self.saturates)
 
     def _find(
         self, first: float, second: float, decide: Callable[[FloatArray, float], BoolArray]
