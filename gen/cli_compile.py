@@ -17,6 +17,7 @@ from lmht.gen.cli_options import (
 )
 
 if TYPE_CHECKING:
+    from lmht.gen.choose_precision import Calibration
     from lmht.gen.compile import CompileOptions
     from lmht.gen.fidelity import TestImages
 
@@ -51,8 +52,25 @@ def compile_run(
             help="Fraction bits of the membrane, 0 to 24.  [default: those that the run was trained with, or 8]"
         ),
     ] = None,
-    multiplier_bits: Annotated[int, typer.Option(help="Bits of the mixing multipliers, 1 to 24.")] = 12,
-    leak_bits: Annotated[int, typer.Option(help="Fraction bits of the leak, 1 to 16.")] = 8,
+    multiplier_bits: Annotated[
+        int | None, typer.Option(help="Bits of the mixing multipliers, 1 to 24.  [default: 12]")
+    ] = None,
+    leak_bits: Annotated[
+        int | None, typer.Option(help="Fraction bits of the leak, 1 to 16.  [default: 8]")
+    ] = None,
+    gain_bits: Annotated[
+        int | None, typer.Option(help="Bits of the gains of residual branches, 1 to 20.  [default: 10]")
+    ] = None,
+    fidelity: Annotated[
+        float | None,
+        typer.Option(
+            help="Choose all these bits, layer by layer, so that this part of the calibration images gets the class "
+            "that it has in PyTorch; 1 for every image."
+        ),
+    ] = None,
+    calibration_images: Annotated[
+        int, typer.Option(min=1, help="Training images on which --fidelity chooses.")
+    ] = 500,
     bytes_per_beat: Annotated[int, typer.Option(help="Pixels per input beat: 1, 2, 4, 8 or 16.")] = 8,
     bus: Annotated[
         Literal["plain", "axi", "wishbone"], typer.Option(help="Emit the design behind this bus, too.")
@@ -102,7 +120,8 @@ def compile_run(
     training images where the data set is at hand, and 20 % and 35 % otherwise.
 
     Where test images are at hand, the accuracy of the integers stands beside that of the network in PyTorch; more than
-    half a point of difference is a warning.
+    half a point of difference is a warning. `--fidelity` chooses the bits of membranes, multipliers, leaks and gains on
+    training images, the cheapest first.
 
     \b
     Examples:
@@ -110,6 +129,7 @@ def compile_run(
       lmht compile runs/mnist --lanes 16,4 --split 0:3 --out build/mnist-three-tiles
       lmht compile runs/cifar --lane-budget 512 --out build/cifar
       lmht compile runs/mnist-cnn --device ecp5-45k --out build/mnist-cnn
+      lmht compile runs/cifar --data-dir DIR --fidelity 0.999 --out build/cifar
       lmht compile runs/mnist --binary --out build/mnist-binary
     """
     from lmht.gen.compile import CompileOptions, compile_network
@@ -125,6 +145,8 @@ def compile_run(
         fraction_bits=fraction_bits,
         multiplier_bits=multiplier_bits,
         leak_bits=leak_bits,
+        gain_bits=gain_bits,
+        fidelity=fidelity,
         bytes_per_beat=bytes_per_beat,
         bus=bus,
         update_lanes=update_lanes,
@@ -136,8 +158,8 @@ def compile_run(
         spike_density=spike_density,
     )
     check_spiking(run)
-    options, test = _look_at_images(options, run, data_dir, test_images)
-    report = compile_network(run, out, options, test=test)
+    options, test, calibration = _look_at_images(options, run, data_dir, test_images, calibration_images)
+    report = compile_network(run, out, options, test=test, calibration=calibration)
     make_console().print(report_tables(report))
     if report.classes is None:
         typer.echo("accuracy of the integers: not compared with PyTorch, since no test images are at hand")
@@ -156,29 +178,39 @@ def check_spiking(run: Path) -> None:
 
 
 def _look_at_images(
-    options: CompileOptions, run: Path, data_dir: Path | None, test_images: int
-) -> tuple[CompileOptions, TestImages | None]:
-    """The options with densities measured on training images, where they are not given, and the test images that are
-    compared; without both where the data set is not at hand."""
+    options: CompileOptions, run: Path, data_dir: Path | None, test_images: int, calibration_images: int
+) -> tuple[CompileOptions, TestImages | None, Calibration | None]:
+    """The options with densities measured on training images, where they are not given; the test images that are
+    compared; and the calibration images, if the options need them. All without the images if they are not at hand."""
+    from lmht.gen.choose_precision import Calibration
     from lmht.gen.fidelity import TestImages
     from lmht.gen.spike_interface import check_spike_interface, draw_frames
     from lmht.model import DataError, load_checkpoint, load_dataset
+    from lmht.model.evaluation import BATCH_SIZE, classify
 
     network, record = load_checkpoint(run)
     check_spike_interface(network)
     if data_dir is None and record.dataset != "digits":
-        return options, None
+        return options, None, None
     measured = options.pixel_density is None or options.spike_density is None
     try:
         dataset = load_dataset(record.dataset, data_dir)
     except DataError:
-        if measured:
+        if measured or options.fidelity is not None:
             raise
-        return options, None
+        return options, None, None
     coding = record.network.coding
     if measured:
         images = draw_frames(dataset.train_images[:_MEASURED_IMAGES], coding)
         options = measure_densities(network, images, options)
-    if test_images == 0:
-        return options, None
-    return options, TestImages(dataset.test_images, dataset.test_labels, test_images, coding)
+    test = None
+    if test_images:
+        test = TestImages(dataset.test_images, dataset.test_labels, test_images, coding)
+    calibration = None
+    if options.fidelity is not None:
+        # Whole batches, so that random spikes are the same in both.
+        images = dataset.train_images[: -(-calibration_images // BATCH_SIZE) * BATCH_SIZE]
+        calibration = Calibration(
+            draw_frames(images, coding)[:calibration_images], classify(network, images)[:calibration_images]
+        )
+    return options, test, calibration

@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from lmht.gen.choose_precision import PrecisionTrial
 from lmht.gen.fidelity import FidelityRecord
 from lmht.gen.folded import ChannelChange
 from lmht.gen.layer_record import LayerRecord
@@ -110,6 +111,8 @@ class Manifest(_Record):
         Its ports.
     channel_changes : tuple of ChannelChange
         Channels that were clamped.
+    precision_trials : tuple of PrecisionTrial
+        Bits that were tried; empty without a fidelity to reach.
     fidelity : FidelityRecord or None
         Accuracy of the integers beside that of the network in PyTorch; None where there were no images.
     files : dict of str to str
@@ -130,6 +133,7 @@ class Manifest(_Record):
     top: str
     ports: tuple[PortRecord, ...]
     channel_changes: tuple[ChannelChange, ...] = ()
+    precision_trials: tuple[PrecisionTrial, ...] = ()
     fidelity: FidelityRecord | None = None
     files: dict[str, str]
 

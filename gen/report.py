@@ -10,6 +10,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from lmht.gen.choose_precision import PrecisionTrial, trials_table
 from lmht.gen.estimate import Estimate, estimate
 from lmht.gen.fidelity import Classes, accuracy_table
 from lmht.gen.folded import ChannelChange
@@ -38,6 +39,8 @@ class CompileReport:
         What the network was before it was expanded into binary steps.
     changes : tuple of ChannelChange
         Channels that were clamped.
+    trials : tuple of PrecisionTrial
+        Bits that were tried.
     classes : Classes or None
         Of test images, in PyTorch and by the integers; None where there were none.
     expected_cycles_per_image : float
@@ -54,6 +57,7 @@ class CompileReport:
     layers: tuple[LayerRecord, ...]
     expansion: ExpansionRecord | None
     changes: tuple[ChannelChange, ...]
+    trials: tuple[PrecisionTrial, ...]
     classes: Classes | None
     expected_cycles_per_image: float
     busiest_stage: str
@@ -92,6 +96,7 @@ def report_tables(report: CompileReport) -> Group:
         _hardware_table(report),
         _balance_table(report),
         *([_changes_table(report.changes)] if report.changes else []),
+        *([trials_table(report.trials)] if report.trials else []),
         *([] if report.classes is None else [accuracy_table(report.classes)]),
         *(Text(line, no_wrap=True, overflow="ignore") for line in lines),
     )
