@@ -52,6 +52,7 @@ test: $(READY)
 nightly: $(READY)
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --dist worksteal -m "nightly or not nightly"
 	$(RUN) scripts/random_networks_nightly.py --networks 200
+	$(RUN) scripts/fidelity_nightly.py --networks 2000
 
 lint: $(READY)
 	$(RUN) -m ruff format --check .

@@ -1,7 +1,7 @@
 """Unit of a layer's accumulators, and the integers of a residual branch in it.
 
-The unit is one step of the first projection's weights, ``s θ_in``, divided by ``2^shift``. It has to be fine enough for
-whatever else is added: the gains of a residual branch, and the bias.
+The unit is one step of the first projection's weights, ``s θ_in``, divided by ``2^shift``. It has to be fine enough for the
+gains of a residual branch.
 """
 
 from __future__ import annotations
@@ -11,54 +11,42 @@ from numpy.typing import NDArray
 
 from lmht.gen.folded import FloatArray, FoldedProjection
 
-__all__ = ["bias_shift", "residual_shift", "residual_weights"]
+__all__ = ["DEFAULT_GAIN_BITS", "residual_shift", "residual_weights"]
 
-HIGHEST_SHIFT = 10
-"""At this shift a gain is off by at most 2^-11 of one step of the first projection's weights, however small it is."""
+DEFAULT_GAIN_BITS = 10
+"""A gain has a relative error of at most 2^-10, or is off by at most 2^-11 of one step of the first projection."""
 
-UNITS_PER_THRESHOLD = 64
-"""A bias is off by at most half a unit: 1/128 of the threshold."""
+MOST_OWN_SHIFT = 10
+"""Of a branch whose weights are all divisible by a power of two."""
 
 WIDEST_WEIGHT = 24
 
 
-def bias_shift(step: FloatArray, theta: float) -> int:
-    """Left shift of the first projection that makes its unit fine enough for the bias.
-
-    The smallest shift for which every channel's unit ``step / 2^shift`` is at most ``θ / 64``; but at most 10. Without
-    one, a bias would be rounded to whole steps of the weights: with few wide steps, as behind spikes, that is a
-    considerable part of the threshold. Behind pixels and average pooling the steps are mostly fine enough.
-
-    Parameters
-    ----------
-    step : numpy.ndarray of float64, shape (N,)
-        ``s θ_in``.
-    theta : float
-        Threshold of the layer's neurons, or what counts as one step of a logit.
-    """
-    shift = 0
-    while shift < HIGHEST_SHIFT and np.ldexp(step.max(), -shift) * UNITS_PER_THRESHOLD > theta:
-        shift += 1
-    return shift
-
-
-def residual_shift(ratio: FloatArray) -> int:
+def residual_shift(ratio: FloatArray, gain_bits: int = DEFAULT_GAIN_BITS, largest_weight: int = 1) -> int:
     """Left shift of the first projection that makes its unit fine enough for the gains of the residual branch.
 
-    The smallest shift for which every gain ``round(ratio * 2^shift)`` has a relative error of at most 2^-10
-    (NUMERICS.md); but at most 10.
+    The smallest shift for which every gain ``round(ratio * 2^shift)`` has a relative error of at most ``2^-gain_bits``
+    (NUMERICS.md); but at most `gain_bits`, where a gain is off by at most ``2^-(gain_bits + 1)`` of one step of the
+    first projection's weights, and at most what lets the largest weight fit into 24 bits.
 
     Parameters
     ----------
     ratio : numpy.ndarray of float64, shape (N,)
         Value of one step of the residual branch's weights over one step of the first projection's; 0 in channels that
         the branch does not reach.
+    gain_bits : int
+        1 to 20.
+    largest_weight : int
+        Largest magnitude of the branch's own integer weights.
     """
     live = ratio[ratio > 0]
     shift = 0
-    while shift < HIGHEST_SHIFT:
-        gains = np.ldexp(live, shift)
-        if (np.abs(np.rint(gains) - gains) <= gains / 1024).all():
+    while shift < gain_bits:
+        exact = np.ldexp(live, shift)
+        widest = 2 * max(1, largest_weight) * np.rint(2 * exact.max(initial=0))
+        if (
+            np.abs(np.rint(exact) - exact) <= np.ldexp(exact, -gain_bits)
+        ).all() or widest >= 2**WIDEST_WEIGHT:
             break
         shift += 1
     return shift
@@ -87,7 +75,7 @@ def residual_weights(
     gains = np.rint(np.ldexp(ratio, shift))
     weights = projection.weights * gains[:, None, None, None].astype(np.int64)
     together = int(np.bitwise_or.reduce(weights, axis=None))
-    own_shift = min((together & -together).bit_length() - 1, HIGHEST_SHIFT) if together else 0
+    own_shift = min((together & -together).bit_length() - 1, MOST_OWN_SHIFT) if together else 0
     weights >>= own_shift
     largest = int(np.abs(weights).max())
     weight_bits = max(2, largest.bit_length() + 1)

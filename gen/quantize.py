@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lmht.gen.accumulator_unit import bias_shift, residual_shift, residual_weights
+from lmht.gen.accumulator_unit import DEFAULT_GAIN_BITS, residual_shift, residual_weights
 from lmht.gen.folded import FloatArray, FoldedLayer, FoldedNetwork, FoldedNeuron, FoldedProjection
 from lmht.gen.integer import PIXEL_MAX, IntegerLayer, IntegerNetwork
 from lmht.gen.integer_projection import IntegerProjection
@@ -21,24 +21,26 @@ __all__ = ["largest_shift", "quantize"]
 
 SHIFT_LIMIT = 63
 
-LOGIT_STEP = 1.0
-"""What the classifier has for a threshold, where the precision of its biases is chosen: a factor e of a probability."""
+WIDEST_MULTIPLIER = 24
+
+Bits = int | Sequence[int]
+"""Of all layers, or of each."""
 
 
 def quantize(
     network: FoldedNetwork,
     *,
     name: str,
-    fraction_bits: int = 8,
-    multiplier_bits: int = 12,
-    leak_bits: int = 8,
-    fine_biases: bool = False,
+    fraction_bits: Bits = 8,
+    multiplier_bits: Bits = 12,
+    leak_bits: Bits = 8,
+    gain_bits: Bits = DEFAULT_GAIN_BITS,
     meta: Mapping[str, Any] | None = None,
 ) -> IntegerNetwork:
     """Round biases, multipliers, leaks, initial membranes and the gains of residual branches.
 
-    The weights are integers already. Of a network of binary steps, membranes and accumulators behind spikes get
-    ``ceil(log2 L)`` fraction bits more, so that the L-th part of a current is as exact as the whole.
+    The weights are integers already. In a network of binary steps, membranes get ``ceil(log2 L)`` fraction bits more,
+    so that the L-th part of a current is as exact as the whole.
 
     All rounding is half to even, in float64.
 
@@ -48,11 +50,9 @@ def quantize(
         With balanced scales.
     name : str
         Name of the integer network.
-    fraction_bits, multiplier_bits, leak_bits : int
-        ``F`` (0 to 24), ``GB`` (1 to 24) and ``FL`` (1 to 16) of every layer.
-    fine_biases : bool
-        Whether a layer whose bias would be rounded to coarse steps of its weights gets finer accumulators, a few bits
-        wider. Otherwise only a residual branch makes them finer.
+    fraction_bits, multiplier_bits, leak_bits, gain_bits : int, or sequence of int
+        ``F`` (0 to 24), ``GB`` (1 to 24), ``FL`` (1 to 16) and ``RB`` (1 to 20), of all layers or of each. ``GB`` of a
+        layer with clamped channels grows by its :attr:`~lmht.gen.folded.FoldedLayer.headroom_bits`, up to 24.
     meta : mapping, optional
         Stored with the network.
 
@@ -62,25 +62,27 @@ def quantize(
         If a number does not fit; the message names layer, field, value and allowed range.
     """
     finer = 0 if network.expansion is None else network.expansion.finer_bits
-    check_range("fraction_bits", fraction_bits, 0, 24 - finer)
-    check_range("multiplier_bits", multiplier_bits, 1, 24)
-    check_range("leak_bits", leak_bits, 1, 16)
+    count = len(network.layers)
+    fractions = _per_layer("fraction_bits", fraction_bits, 0, 24 - finer, count)
+    multipliers = _per_layer("multiplier_bits", multiplier_bits, 1, WIDEST_MULTIPLIER, count)
+    leaks = _per_layer("leak_bits", leak_bits, 1, 16, count)
+    gains = _per_layer("gain_bits", gain_bits, 1, 20, count)
     layers = []
     logit_scale = 1.0
     for index, layer in enumerate(network.layers):
         place = f"layer {index} ({layer.name})" if layer.name else f"layer {index}"
         try:
-            inputs = _quantize_inputs(network, layer, fine_biases, finer)
+            inputs = _quantize_inputs(network, layer, gains[index])
             widths: dict[str, Any] = {
-                "fraction_bits": fraction_bits + finer,
-                "multiplier_bits": multiplier_bits,
-                "leak_bits": leak_bits,
+                "fraction_bits": fractions[index] + finer,
+                "multiplier_bits": min(WIDEST_MULTIPLIER, multipliers[index] + layer.headroom_bits),
+                "leak_bits": leaks[index],
             }
             if layer.neuron is None:
-                classifier, logit_scale = _quantize_classifier(inputs, widths)
+                classifier, logit_scale = _quantize_classifier(layer.bias, inputs, widths)
                 layers.append(classifier)
             else:
-                layers.append(_quantize_hidden(layer.neuron, inputs, widths))
+                layers.append(_quantize_hidden(layer.bias, layer.neuron, inputs, widths))
         except (TypeError, ValueError) as error:
             raise ValueError(f"{place}: {error}") from None
     return IntegerNetwork(
@@ -90,6 +92,15 @@ def quantize(
         logit_scale=logit_scale,
         meta=meta or {},
     )
+
+
+def _per_layer(name: str, bits: Bits, low: int, high: int, count: int) -> list[int]:
+    found = [bits] * count if isinstance(bits, int) else list(bits)
+    if len(found) != count:
+        raise ValueError(f"{name} must be one number, or {count}, one for each layer, not {len(found)}")
+    for value in found:
+        check_range(name, value, low, high)
+    return found
 
 
 def largest_shift(values: FloatArray, bits: int, *, lowest: int, highest: int) -> int:
@@ -115,10 +126,9 @@ def largest_shift(values: FloatArray, bits: int, *, lowest: int, highest: int) -
 
 @dataclass(frozen=True, kw_only=True)
 class _Inputs:
-    """What feeds a layer: its projections, its bias, and the value of ``A = 1`` for every channel."""
+    """What feeds a layer: its projections, and the value of ``A = 1`` for every channel."""
 
     projections: tuple[IntegerProjection, ...]
-    bias: NDArray[np.int64]
     unit: FloatArray
 
     @property
@@ -127,32 +137,22 @@ class _Inputs:
         return self.projections[0].input_steps
 
 
-def _quantize_inputs(
-    network: FoldedNetwork, layer: FoldedLayer, fine_biases: bool, finer_bits: int
-) -> _Inputs:
-    """Projections and bias in units of the first projection's step, divided by a power of two where that is needed.
-
-    Behind spikes the units are divided by ``2^finer_bits`` beyond that.
-    """
+def _quantize_inputs(network: FoldedNetwork, layer: FoldedLayer, gain_bits: int) -> _Inputs:
+    """Projections in units of the first one's step, divided by a power of two where a residual branch needs that."""
     main, *residual = layer.projections
-    finer = 0 if main.source == IMAGE else finer_bits
     step = main.scale * network.input_value(main)
     shift = 0
-    if fine_biases:
-        shift = bias_shift(step, LOGIT_STEP if layer.neuron is None else layer.neuron.theta)
     branches = []
     for branch in residual:
         reached = branch.weights.any(axis=(1, 2, 3))
         ratio = np.where(reached, branch.scale * network.input_value(branch) / step, 0.0)
-        shift = max(shift, residual_shift(ratio))
+        shift = residual_shift(ratio, gain_bits, int(np.abs(branch.weights).max()))
         weights, weight_bits, own_shift = residual_weights(branch, ratio, shift)
-        integers = {"weights": weights, "weight_bits": weight_bits, "shift": own_shift + finer}
+        integers = {"weights": weights, "weight_bits": weight_bits, "shift": own_shift}
         branches.append(_integer_projection(network, branch, **integers))
-    unit = np.ldexp(step, -shift - finer)
     return _Inputs(
-        projections=(_integer_projection(network, main, shift=shift + finer), *branches),
-        bias=_quantize_bias(layer, unit),
-        unit=unit,
+        projections=(_integer_projection(network, main, shift=shift), *branches),
+        unit=np.ldexp(step, -shift),
     )
 
 
@@ -180,21 +180,24 @@ def _integer_projection(
     return IntegerProjection(**fields | {"input_steps": steps, "input_max_level": max_level} | changes)
 
 
-def _quantize_bias(layer: FoldedLayer, unit: FloatArray) -> NDArray[np.int64]:
-    bias = np.rint(layer.bias / unit)
+def _quantize_bias(exact: FloatArray) -> NDArray[np.int64]:
+    """``B`` from what it stands for, in its own unit."""
+    bias = np.rint(exact)
     if not (np.abs(bias) < 2.0**47).all():
-        worst = bias[np.argmax(np.abs(bias))]
+        worst = bias.flat[np.argmax(np.abs(bias))]
         raise ValueError(f"bias must be between {-(2**47)} and {2**47 - 1}, not {worst:g}")
     return bias.astype(np.int64)
 
 
-def _quantize_classifier(inputs: _Inputs, widths: dict[str, Any]) -> tuple[IntegerLayer, float]:
+def _quantize_classifier(
+    bias: FloatArray, inputs: _Inputs, widths: dict[str, Any]
+) -> tuple[IntegerLayer, float]:
     """The last layer, and the value of a logit of 1."""
     shift = largest_shift(inputs.unit, widths["multiplier_bits"], lowest=-1024, highest=1024)
     gains = np.rint(np.ldexp(inputs.unit, shift)).astype(np.int64)
     layer = IntegerLayer(
         projections=inputs.projections,
-        bias=inputs.bias,
+        bias=_quantize_bias(np.ldexp(inputs.steps * bias[None], shift)),
         multipliers=np.broadcast_to(gains, (1, inputs.steps, len(gains))),
         shift=0,
         levels=None,
@@ -203,10 +206,14 @@ def _quantize_classifier(inputs: _Inputs, widths: dict[str, Any]) -> tuple[Integ
     return layer, math.ldexp(1.0, -shift) / inputs.steps
 
 
-def _quantize_hidden(neuron: FoldedNeuron, inputs: _Inputs, widths: dict[str, Any]) -> IntegerLayer:
+def _quantize_hidden(
+    bias: FloatArray, neuron: FoldedNeuron, inputs: _Inputs, widths: dict[str, Any]
+) -> IntegerLayer:
     fraction_bits, leak_bits = widths["fraction_bits"], widths["leak_bits"]
+    # Rounded once, so that the parts of a row that is split into binary steps have the same sum.
+    row_sums = np.array([[math.fsum(row)] for row in neuron.mixing.tolist()])
     # An image that is the same at every step is sent once: its column of Ω is the sum of the row.
-    mixing = neuron.mixing if inputs.steps == neuron.steps else neuron.mixing.sum(axis=1, keepdims=True)
+    mixing = neuron.mixing if inputs.steps == neuron.steps else row_sums
     if mixing.shape[1] != inputs.steps:
         raise ValueError(f"input_steps must be 1 or {neuron.steps}, not {inputs.steps}")
     if (mixing < 0).any():
@@ -216,7 +223,7 @@ def _quantize_hidden(neuron: FoldedNeuron, inputs: _Inputs, widths: dict[str, An
     factors = np.rint(np.ldexp(neuron.leak, leak_bits)).astype(np.int64)
     return IntegerLayer(
         projections=inputs.projections,
-        bias=inputs.bias,
+        bias=_quantize_bias(np.ldexp(bias * row_sums / neuron.theta, fraction_bits)),
         multipliers=np.rint(np.ldexp(gains, shift)).astype(np.int64),
         shift=shift,
         levels=neuron.levels,

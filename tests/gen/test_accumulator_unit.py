@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from lmht.gen.accumulator_unit import HIGHEST_SHIFT, bias_shift, residual_shift, residual_weights
+from lmht.gen.accumulator_unit import DEFAULT_GAIN_BITS, residual_shift, residual_weights
 from lmht.gen.folded import FoldedProjection
 
 
@@ -34,11 +34,25 @@ def test_gains_are_rounded_to_a_thousandth_at_the_smallest_shift(ratio):
 
 def test_faint_and_dead_channels_do_not_widen_the_others():
     ratio = np.array([3.0, 1e-9, 0.0])
-    assert residual_shift(ratio) == HIGHEST_SHIFT
-    weights, bits, own_shift = residual_weights(branch([1, 7, 7]), ratio, HIGHEST_SHIFT)
+    assert residual_shift(ratio) == DEFAULT_GAIN_BITS
+    weights, bits, own_shift = residual_weights(branch([1, 7, 7]), ratio, DEFAULT_GAIN_BITS)
     assert (weights[:, 0, 0, 0].tolist(), bits, own_shift) == ([3, 0, 0], 3, 10)
-    assert residual_shift(np.array([3.3, 0.0])) == residual_shift(np.array([3.3])) == 6
-    assert residual_shift(np.array([3.0, 0.0])) == 0, "an exact gain needs no shift"
+    ratio = np.array([2.7, 0.0])
+    assert residual_shift(ratio) == residual_shift(ratio[:1]) == 8
+
+
+def test_exact_gains_need_no_finer_unit():
+    assert residual_shift(np.array([3.0, 0.0])) == 0
+    assert residual_shift(np.array([3.0, 2.0**-4])) == 4
+
+
+def test_shift_leaves_room_for_the_weights():
+    ratio = np.array([500.3, 0.013])
+    assert residual_shift(ratio) == residual_shift(ratio, largest_weight=8) == DEFAULT_GAIN_BITS
+    shift = residual_shift(ratio, largest_weight=127)
+    _, bits, _ = residual_weights(branch([127, 127], bits=8), ratio, shift)
+    assert bits <= 24
+    assert shift == 7
 
 
 def test_dead_branch():
@@ -58,14 +72,3 @@ def test_branch_that_is_too_strong():
         match=r"^weight_bits of the residual branch must be between 2 and 24, not 26: one of its channels is 1.2e\+06 ",
     ):
         residual_weights(branch([7]), np.array([1.2e6 + 0.5]), 1)
-
-
-@given(arrays(np.float64, 4, elements=st.floats(1e-4, 1.0)), st.floats(0.2, 2.0))
-def test_bias_is_within_a_128th_of_the_threshold(step, theta):
-    shift = bias_shift(step, theta)
-    assert step.max() / 2**shift <= theta / 64
-    assert shift == 0 or step.max() / 2 ** (shift - 1) > theta / 64
-
-
-def test_bias_shift_is_limited():
-    assert bias_shift(np.array([1e6]), 1.0) == HIGHEST_SHIFT
