@@ -24,10 +24,10 @@ from lmht.gen.capture_trace import evaluation_mode, trace
 from lmht.gen.capture_values import CaptureError, Currents, Spikes, UnmappedError, Value
 from lmht.gen.capture_weights import convolve, describe_neurons, multiply, normalize
 from lmht.gen.folded import FoldedLayer, FoldedNetwork
-from lmht.gen.input_affine import insert_constants
+from lmht.gen.input_affine import insert_constants, normalize_image
 from lmht.gen.spike_interface import check_spike_interface, count_spikes
 from lmht.model import QuantConv2d, QuantLinear, SpikingNetwork, WindowLMHT
-from lmht.model.tracing import describe_place
+from lmht.model.tracing import describe_place, is_normalize
 from lmht.rtl.checks import check_range
 from lmht.rtl.projection import IMAGE
 
@@ -153,6 +153,8 @@ class _Capture:
 
     def _module_rule(self, target: str) -> Callable[..., Value]:
         module = self.root.get_submodule(target)
+        if is_normalize(module):
+            return partial(normalize_image, mean=module.mean, std=module.std)
         if module._forward_hooks or module._forward_pre_hooks:
             raise UnmappedError("it has hooks, which hardware would not run; remove them")
         kind = next(
