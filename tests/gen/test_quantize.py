@@ -126,10 +126,10 @@ def test_residual_branch_follows_the_formulas():
     ones = np.ones((2, 1, 1, 1), dtype=int)
     layer = quantize(residual_network(ones, [1.0, 2.0]), name="n").layers[1]
     main, branch = layer.projections
-    # The gains are θ / (s θ) = 50 and 40 steps: 640 is the first of them not below 512.
-    assert (main.shift, branch.shift, main.weight_bits, branch.weight_bits) == (4, 0, 4, 11)
-    assert branch.weights[:, 0, 0, 0].tolist() == [800, 640]
-    units = np.array([0.02, 0.05]) * 0.5 / 2**4
+    # The gains are θ / (s θ) = 50 and 40 steps, exactly: the first projection needs no shift, and 2 is taken out.
+    assert (main.shift, branch.shift, main.weight_bits, branch.weight_bits) == (0, 1, 4, 6)
+    assert branch.weights[:, 0, 0, 0].tolist() == [25, 20]
+    units = np.array([0.02, 0.05]) * 0.5
     np.testing.assert_array_equal(layer.bias, np.rint(np.array([0.3, -0.2]) / units))
     mixing = np.array([[0.5, 0.25], [0.75, 1.0]])[:, :, None]
     np.testing.assert_array_equal(layer.multipliers, np.rint(mixing * units * 2.0 ** (8 + layer.shift)))
