@@ -24,13 +24,13 @@ from lmht.gen.capture_trace import evaluation_mode, trace
 from lmht.gen.capture_values import CaptureError, Currents, Spikes, UnmappedError, Value
 from lmht.gen.capture_weights import NO_NORMALIZATION, convolve, describe_neurons, multiply, normalize
 from lmht.gen.folded import FoldedLayer, FoldedNetwork
-from lmht.gen.input_affine import insert_constants
+from lmht.gen.input_affine import insert_constants, normalize_image
 from lmht.gen.own_behaviour import check_hooks, check_no_global_hooks, check_own_behaviour
 from lmht.gen.shared_storage import SharedStorage
 from lmht.gen.spike_interface import check_spike_interface, count_spikes
 from lmht.model import QuantConv2d, QuantLinear, SpikingNetwork, WindowLMHT
 from lmht.model.memory_order import in_best_format
-from lmht.model.tracing import describe_place
+from lmht.model.tracing import describe_place, is_normalize
 from lmht.rtl.checks import check_range
 from lmht.rtl.projection import IMAGE
 
@@ -170,6 +170,8 @@ class _Capture:
 
     def _module_rule(self, target: str) -> Callable[..., Value]:
         module = self.root.get_submodule(target)
+        if is_normalize(module):
+            return partial(normalize_image, mean=module.mean, std=module.std)
         kind = next(
             (kind for kind in type(module).__mro__ if kind in self.module_rules or kind in REASONS), None
         )

@@ -8,6 +8,7 @@ it fire 1 in every window: no part of the hardware is new.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +19,7 @@ from lmht.gen.folded import FloatArray, FoldedLayer, FoldedNetwork, FoldedNeuron
 from lmht.gen.integer import PIXEL_MAX
 from lmht.rtl.projection import IMAGE
 
-__all__ = ["apply_constant", "fold_affine", "image_affine", "insert_constants"]
+__all__ = ["apply_constant", "fold_affine", "image_affine", "insert_constants", "normalize_image"]
 
 CONSTANT = IMAGE - 1
 """Source that stands for a constant channel until :func:`insert_constants` makes its layer."""
@@ -66,6 +67,14 @@ def apply_constant(value: Value, gain: object = 1.0, offset: object = 0.0) -> Cu
     scaled = replace(part, scale=part.scale * np.abs(factor), weights=part.weights * signs)
     layer = replace(currents.layer, projections=(scaled,), bias=currents.layer.bias * factor + term)
     return replace(currents, layer=layer)
+
+
+def normalize_image(value: Value, mean: Sequence[float], std: Sequence[float]) -> Currents:
+    """``(value - mean) / std`` of the image, with a number for every channel, or one for all."""
+    centred, spread = (np.asarray(each, dtype=np.float64).reshape(-1, 1, 1) for each in (mean, std))
+    if not (spread != 0).all():
+        raise UnmappedError("std must not be 0")
+    return apply_constant(value, gain=1 / spread, offset=-centred / spread)
 
 
 def _per_channel(constant: object, channels: int) -> FloatArray:

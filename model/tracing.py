@@ -15,7 +15,14 @@ from torch.fx.proxy import TraceError
 from .neurons import LMHT, QCFS
 from .quantization import QuantConv2d, QuantLinear
 
-__all__ = ["UntraceableError", "describe_place", "line_of_user", "trace_module", "wrapped_by"]
+__all__ = [
+    "UntraceableError",
+    "describe_place",
+    "is_normalize",
+    "line_of_user",
+    "trace_module",
+    "wrapped_by",
+]
 
 _ROOT = "module"
 
@@ -39,7 +46,13 @@ class _Tracer(fx.Tracer):
         return _Proxy(node, self)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, _LEAVES) or super().is_leaf_module(m, module_qualified_name)
+        return isinstance(m, _LEAVES) or is_normalize(m) or super().is_leaf_module(m, module_qualified_name)
+
+
+def is_normalize(module: nn.Module) -> bool:
+    """Whether it is ``Normalize`` of torchvision, with ``mean`` and ``std``; known by name, since lmht does without."""
+    kind = type(module)
+    return kind.__module__.startswith("torchvision.transforms") and kind.__name__ == "Normalize"
 
 
 class _Root(nn.Module):

@@ -93,6 +93,30 @@ def test_classes_are_those_of_pytorch(name):
     assert torch.equal(torch.as_tensor(GoldenModel(integers).run(images.numpy()).predictions), expected)
 
 
+def test_normalize_of_torchvision_is_known_by_name():
+    """As the operators; torchvision itself is not needed."""
+
+    class Module(nn.Module):
+        def __init__(self, mean, std):
+            super().__init__()
+            self.mean, self.std = mean, std
+
+        def forward(self, image):
+            if not isinstance(image, torch.Tensor):
+                raise TypeError("as torchvision's, it does not take what traces")
+            return (image - torch.tensor(self.mean).view(-1, 1, 1)) / torch.tensor(self.std).view(-1, 1, 1)
+
+    with pytest.raises(CaptureError, match="does not take what traces"):
+        capture(make(Module(*CIFAR))[0])
+    Module.__module__, Module.__name__ = "torchvision.transforms.transforms", "Normalize"
+    found, expected = (capture(make(front(*CIFAR))[0]).layers for front in (Module, Normalize))
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one.bias, other.bias, rtol=1e-5, atol=1e-6)
+        for part, wanted in zip(one.projections, other.projections, strict=True):
+            assert np.abs(part.weights - wanted.weights).max() <= 1
+            np.testing.assert_allclose(part.scale, wanted.scale, rtol=1e-5)
+
+
 def test_a_wrong_border_is_found(monkeypatch):
     """With the constant in the bias also where the kernel reaches the padding, classes differ."""
     network, images = make(CASES["grey"][1], channels=1)
