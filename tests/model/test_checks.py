@@ -21,7 +21,7 @@ KINDS = [
 def test_numbers(kind):
     assert check_number("theta", kind(0.5)) == 0.5
     assert type(check_positive("theta", kind(0.5))) is float
-    with pytest.raises(ValueError, match="theta must be above 0, not -0.5"):
+    with pytest.raises(ValueError, match=r"theta must be above 0, not -0\.5"):
         check_positive("theta", kind(-0.5))
     with pytest.raises(TypeError, match="levels must be an integer"):
         check_integer("levels", kind(2.0), 1)
@@ -59,5 +59,5 @@ def test_neurons_and_layers_take_them(integer, number):
     assert torch.equal(neuron(currents), plain(currents))
     assert QuantLinear(integer(3), integer(2), weight_bits=integer(4)).weight_bits == 4
     assert QuantConv2d(integer(3), integer(2), 3, weight_bits=integer(4)).weight.shape == (2, 3, 3, 3)
-    with pytest.raises(ValueError, match="leak must be between 0 and 1.5, not 2"):
+    with pytest.raises(ValueError, match=r"leak must be between 0 and 1\.5, not 2"):
         LMHT(2, 2, leak=number(2.0))
