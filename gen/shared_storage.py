@@ -50,11 +50,11 @@ class SharedStorage:
         for other, version in self._versions.items():
             if tensors[other]._version != version and self._is_used_elsewhere(self._groups[other], node):
                 raise UnmappedError(
-                    "it changes its operand in place, which is used elsewhere too (perhaps under another name: what "
-                    "reshaping, Identity or Dropout return); use a plain sum"
+                    "it changes its operand in place, which is used elsewhere too, perhaps under another name; use a "
+                    "plain sum"
                 )
 
     @staticmethod
     def _is_used_elsewhere(group: set[fx.Node], changes: fx.Node) -> bool:
-        users = {user for member in group for user in member.users} - group - {changes}
+        users = {user for member in group - {changes} for user in member.users} - group
         return any(not asks_for_size(user.op, user.target, user.args) for user in users)

@@ -58,7 +58,7 @@ def check_positive(field: str, value: object) -> float:
     """Return ``value`` as a ``float`` if it is a finite number above 0; errors as :func:`check_number`."""
     number = check_number(field, value)
     if number <= 0:
-        raise ValueError(f"{field} must be above 0, not {number:g}")
+        raise ValueError(f"{field} must be above 0, not {number}")
     return number
 
 

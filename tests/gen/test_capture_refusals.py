@@ -112,7 +112,7 @@ class Hooked(nn.Conv2d):
         ),
         (
             Standardized(6, 6, 3),
-            "part (Standardized): it has a forward of its own and is not mapped; use Conv2d itself",
+            "part (Standardized): it has its own forward and is not mapped; use Conv2d itself",
         ),
         (Hooked(), "part (Hooked): it has hooks, which hardware would not run; remove them"),
         (
@@ -232,7 +232,8 @@ def test_modules(part, message):
         ),
         (
             lambda net, x: x.add_(net.conv(x)),
-            "network (Net): add_: it changes its operand in place, which is used elsewhere too; use a plain sum",
+            "network (Net): add_: it changes its operand in place, which is used elsewhere too, perhaps under another "
+            "name; use a plain sum",
         ),
         (
             lambda net, x: F.conv2d(x, net.conv.weight),
