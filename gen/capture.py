@@ -26,6 +26,7 @@ from lmht.gen.capture_weights import convolve, describe_neurons, multiply, norma
 from lmht.gen.folded import FoldedLayer, FoldedNetwork
 from lmht.gen.spike_interface import check_spike_interface, count_spikes
 from lmht.model import QuantConv2d, QuantLinear, SpikingNetwork, WindowLMHT
+from lmht.model.joined_norm import JOINED_NORMS
 from lmht.model.tracing import describe_place
 from lmht.rtl.checks import check_range
 from lmht.rtl.projection import IMAGE
@@ -85,7 +86,7 @@ class _Capture:
         self.module_rules: dict[type[nn.Module], Callable[..., Value]] = {
             **dict.fromkeys((nn.Conv2d, QuantConv2d), partial(convolve, weight_bits=weight_bits)),
             **dict.fromkeys((nn.Linear, QuantLinear), partial(multiply, weight_bits=weight_bits)),
-            **dict.fromkeys((nn.BatchNorm1d, nn.BatchNorm2d), normalize),
+            **dict.fromkeys((nn.BatchNorm1d, nn.BatchNorm2d, *JOINED_NORMS), normalize),
             WindowLMHT: self._add_layer,
             **WEIGHTLESS,
         }
@@ -238,7 +239,7 @@ class _Capture:
             )
         self.layers.append(replace(value.layer, name=name or self._classifier_name(result)))
         self._check_use()
-        expected = self.network(images)
+        expected = self.network.run_modules(images)
         logits = self.tensors[result].unflatten(0, (self.network.steps, IMAGES)).mean(dim=0)
         if not torch.allclose(logits, expected, rtol=1e-3, atol=1e-3):
             raise CaptureError(

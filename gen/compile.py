@@ -17,6 +17,7 @@ from lmht.gen.choose_widths import choose_widths
 from lmht.gen.expand_binary import expand_binary
 from lmht.gen.files import replaced_folder
 from lmht.gen.fold_batch_norm import fold_batch_norm
+from lmht.gen.folded import FoldedNetwork
 from lmht.gen.integer import IntegerNetwork
 from lmht.gen.manifest import (
     MANIFEST_FILE,
@@ -34,7 +35,14 @@ from lmht.model.integer_window import LEAK_BITS, MULTIPLIER_BITS
 from lmht.rtl.parameters import DesignParameters
 from lmht.rtl.verilog import is_identifier
 
-__all__ = ["CompileOptions", "compile_network", "design_network", "is_build", "to_integers"]
+__all__ = [
+    "CompileOptions",
+    "compile_network",
+    "design_network",
+    "fold_and_quantize",
+    "is_build",
+    "to_integers",
+]
 
 META_EXPANSION = "binary_expansion"
 """Key of an integer network's ``meta`` under which a binary expansion leaves L and T."""
@@ -175,6 +183,13 @@ def to_integers(network: Network | SpikingNetwork, options: CompileOptions, *, n
 
     With ``options.binary``, the binary expansion comes before the scales.
     """
+    return fold_and_quantize(network, options, name=name)[1]
+
+
+def fold_and_quantize(
+    network: Network | SpikingNetwork, options: CompileOptions, *, name: str
+) -> tuple[FoldedNetwork, IntegerNetwork]:
+    """What :func:`to_integers` gives, and beside it the layers that passes 1 and 2 left to be rounded."""
     check_spike_interface(network)
     # Where the first layer sees few levels, whole steps of its weights are too coarse for a bias.
     fine_biases = isinstance(network, SpikingNetwork) or network.coding is not None
@@ -188,8 +203,9 @@ def to_integers(network: Network | SpikingNetwork, options: CompileOptions, *, n
         folded = expand_binary(folded)
         assert folded.expansion is not None, "it is expanded"
         meta = {META_EXPANSION: asdict(folded.expansion)}
-    return quantize(
-        balance_scales(folded),
+    folded = balance_scales(folded)
+    integers = quantize(
+        folded,
         name=name,
         fraction_bits=_trained_fraction_bits(network)
         if options.fraction_bits is None
@@ -199,6 +215,7 @@ def to_integers(network: Network | SpikingNetwork, options: CompileOptions, *, n
         fine_biases=fine_biases,
         meta=meta,
     )
+    return folded, integers
 
 
 def _trained_fraction_bits(network: Network | SpikingNetwork) -> int:
