@@ -191,8 +191,6 @@ def fold_and_quantize(
 ) -> tuple[FoldedNetwork, IntegerNetwork]:
     """What :func:`to_integers` gives, and beside it the layers that passes 1 and 2 left to be rounded."""
     check_spike_interface(network)
-    # Where the first layer sees few levels, whole steps of its weights are too coarse for a bias.
-    fine_biases = isinstance(network, SpikingNetwork) or network.coding is not None
     network = take_drawn_spikes(network)
     if isinstance(network, SpikingNetwork):
         folded = capture(network, weight_bits=options.weight_bits)
@@ -212,7 +210,6 @@ def fold_and_quantize(
         else options.fraction_bits,
         multiplier_bits=options.multiplier_bits,
         leak_bits=options.leak_bits,
-        fine_biases=fine_biases,
         meta=meta,
     )
     return folded, integers
