@@ -93,9 +93,9 @@ class _Capture:
 
     def run(self) -> FoldedNetwork:
         """Follow the graph from the image to the logits."""
-        device = next(self.network.parameters(), torch.empty(0)).device
+        parameter = next(self.network.parameters(), torch.empty(0))
         generator = torch.Generator().manual_seed(0)
-        images = torch.rand(IMAGES, *self.network.input_shape, generator=generator).to(device)
+        images = torch.rand(IMAGES, *self.network.input_shape, generator=generator).to(parameter)
         for neuron in self.network.neurons().values():
             neuron.batch = IMAGES
         for node in self.graph.nodes:

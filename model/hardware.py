@@ -44,6 +44,4 @@ def run_as_hardware(network: Network | SpikingNetwork, images: torch.Tensor) -> 
     running statistics at that moment; gradients pass straight through. In evaluation the integers compute, to the bit.
     """
     integers = integers_of(network)
-    return (
-        integers.train_pass(network.run_modules, images) if network.training else integers.logits(images)
-    )
+    return integers.train_pass(network.run_modules, images) if network.training else integers.logits(images)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +21,7 @@ MULTIPLIER_BITS = 12
 
 @dataclass(frozen=True, eq=False)
 class RoundedMixing:
-    """What the integers of a layer mix instead of Ω, and how far the rounding of its bias is off.
+    """What the integers of a layer mix instead of Ω, and how far their other numbers in front of ``J`` are off.
 
     Attributes
     ----------
@@ -29,14 +30,20 @@ class RoundedMixing:
         every step.
     offset : torch.Tensor, shape (T, N)
         ``B[t, n]`` less what the factors make of the bias, in units of ``θ 2^-F``.
+    excess : callable, or None
+        Without arguments gives what the rounded gains of a residual branch add to the current too much, in units of
+        ``θ 2^-F``, rows as the current's.
     """
 
     factors: torch.Tensor
     offset: torch.Tensor
+    excess: Callable[[], torch.Tensor] | None = None
 
     def mix(self, units: torch.Tensor) -> torch.Tensor:
         """``sum_u factors[t, u] I[u] + offset[t]`` of currents in units of ``θ 2^-F``, shape (T, B, ...); the N channels
         are the third dimension, or that is made of them, channel after channel."""
+        if self.excess is not None:
+            units = units + self.excess().to(units).reshape(-1, *units.shape[1:])
         factors, offset = (part.to(units)[..., None] for part in (self.factors, self.offset))
         window = units.reshape(*units.shape[:2], offset.shape[1], -1)[: factors.shape[1]]
         mixed = [

@@ -149,9 +149,7 @@ class LMHT(nn.Module):
         omega = None if self.mixing == "identity" else self.mixing_matrix()
         staircase = Staircase(self.theta, self.levels, self.initial_membrane)
         if self.fraction_bits is not None:
-            return integer_window(
-                current, omega, self.leak(), staircase, self.fraction_bits, self.rounded
-            )
+            return integer_window(current, omega, self.leak(), staircase, self.fraction_bits, self.rounded)
         return fused_window(current, omega, self.leak(), staircase)
 
     def forward_plain(self, current: torch.Tensor) -> torch.Tensor:

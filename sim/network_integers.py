@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from math import prod
 from typing import cast
 
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from lmht.gen.compile import CompileOptions, fold_and_quantize
-from lmht.gen.folded import FloatArray, FoldedLayer, FoldedNetwork
-from lmht.gen.integer import PIXEL_MAX, IntegerLayer
+from lmht.gen.folded import FloatArray
+from lmht.gen.integer import PIXEL_MAX
+from lmht.gen.integer_projection import IntegerProjection
 from lmht.model import LMHT, Network, SpikingNetwork
 from lmht.model.coding import BernoulliCoding
 from lmht.model.integer_window import RoundedMixing
 from lmht.model.network import analog_image
 from lmht.model.surrogate import StraightThrough
+from lmht.rtl.projection import IMAGE
 from lmht.sim.golden import GoldenModel
 
 __all__ = ["NetworkIntegers"]
@@ -88,23 +92,58 @@ class NetworkIntegers:
         Roundings are those of weights and running statistics, currents those of the batch. The gradient is that of
         the network without these roundings.
         """
-        device = next(self._network.parameters()).device
         neurons = self._neurons()
-        layers = list(zip(self._folded.layers, self.integers.layers, strict=True))
-        for neuron, (folded, layer) in zip(neurons, layers, strict=False):
-            neuron.rounded = _rounded_mixing(self._folded, folded, layer, device)
+        # Of the neurons that have run, for the residual branches behind them.
+        levels = {IMAGE: analog_image(images) * PIXEL_MAX}
+
+        def keep(index: int, neuron: nn.Module, _: object, output: torch.Tensor) -> None:
+            levels[index] = output.detach() / cast("LMHT", neuron).theta
+
+        branches = [layer.projections[1:] for layer in self.integers.layers]
+        sources = {branch.source for found in branches for branch in found} - {IMAGE}
+        hooks = [neurons[source].register_forward_hook(partial(keep, source)) for source in sources]
         try:
+            for index, neuron in enumerate(neurons):
+                neuron.rounded = self._rounded_mixing(index, levels)
             logits = run(images)
         finally:
+            for hook in hooks:
+                hook.remove()
             for neuron in neurons:
                 neuron.rounded = None
-        folded, layer = layers[-1]
+        folded, layer = self._folded.layers[-1], self.integers.layers[-1]
         # One logit over one accumulator unit; the mean over the steps is part of the logit's scale.
         value = self.integers.logit_scale * layer.input_steps
-        factors = layer.multipliers[0, 0] * value / _unit(self._folded, folded, layer)
+        factors = layer.multipliers[0, 0] * value / self._unit(-1)
         offset = layer.bias[0] * self.integers.logit_scale - factors * folded.bias
-        exact = logits.float()
+        exact = logits.to(torch.promote_types(logits.dtype, torch.float32))
         return StraightThrough.apply(exact, exact.detach() * _like(exact, factors) + _like(exact, offset))
+
+    def _rounded_mixing(self, index: int, levels: Mapping[int, torch.Tensor]) -> RoundedMixing:
+        """Ω, bias and gains as the integers of a layer have them, in the units of its currents."""
+        folded, layer = self._folded.layers[index], self.integers.layers[index]
+        assert folded.neuron is not None, "the classifier mixes nothing"
+        scale = 2.0**layer.fraction_bits / folded.neuron.theta
+        unit = self._unit(index) * scale
+        factors = np.ldexp(layer.multipliers / unit, -layer.shift)
+        offset = layer.bias - factors.sum(axis=1) * folded.bias * scale
+        excess = None
+        if len(layer.projections) > 1:
+            exact, branch = folded.projections[1], layer.projections[1]
+            step = exact.scale * self._folded.input_value(exact) * scale
+            weights = np.ldexp(branch.weights * _per_channel(unit), branch.shift)
+            weights -= exact.weights * _per_channel(step)
+            excess = partial(_convolve, branch, torch.from_numpy(weights), levels)
+        device = next(self._network.parameters()).device
+        return RoundedMixing(
+            torch.from_numpy(factors).to(device), torch.from_numpy(offset).to(device), excess
+        )
+
+    def _unit(self, index: int) -> FloatArray:
+        """Value of ``A = 1`` in every channel of a layer."""
+        first = self._folded.layers[index].projections[0]
+        shift = self.integers.layers[index].projections[0].shift
+        return np.ldexp(first.scale * self._folded.input_value(first), -shift)
 
     def _neurons(self) -> list[LMHT]:
         """The neurons of the layers, in their order."""
@@ -139,22 +178,24 @@ class NetworkIntegers:
         return bytes_.to(torch.uint8)
 
 
-def _rounded_mixing(
-    network: FoldedNetwork, folded: FoldedLayer, layer: IntegerLayer, device: torch.device
-) -> RoundedMixing:
-    """Ω and bias as the integers of a layer have them, in the units of its currents."""
-    assert folded.neuron is not None, "the classifier mixes nothing"
-    value = folded.neuron.theta / _unit(network, folded, layer)
-    factors = np.ldexp(layer.multipliers * value, -layer.shift - layer.fraction_bits)
-    bias = np.ldexp(folded.bias / folded.neuron.theta, layer.fraction_bits)
-    offset = layer.bias - factors.sum(axis=1) * bias
-    return RoundedMixing(torch.from_numpy(factors).to(device), torch.from_numpy(offset).to(device))
+def _convolve(
+    projection: IntegerProjection, weights: torch.Tensor, levels: Mapping[int, torch.Tensor]
+) -> torch.Tensor:
+    """A projection with other weights, of the levels of its source, shape (rows, C, H, W)."""
+    maps = levels[projection.source].reshape(-1, *projection.input_shape)
+    pooling = projection.pooling
+    if pooling is not None and pooling.kind == "max":
+        maps = F.max_pool2d(maps, pooling.size)
+    elif pooling is not None:
+        maps = F.avg_pool2d(maps, pooling.size) * pooling.window
+    return F.conv2d(
+        maps, weights.to(maps), None, projection.stride, projection.padding, groups=projection.groups
+    )
 
 
-def _unit(network: FoldedNetwork, folded: FoldedLayer, layer: IntegerLayer) -> FloatArray:
-    """Value of ``A = 1`` for every channel."""
-    first = folded.projections[0]
-    return np.ldexp(first.scale * network.input_value(first), -layer.projections[0].shift)
+def _per_channel(values: FloatArray) -> FloatArray:
+    """Values of the output channels beside weights of shape (N, C, KH, KW)."""
+    return values[:, None, None, None]
 
 
 def _like(tensor: torch.Tensor, numbers: FloatArray) -> torch.Tensor:
