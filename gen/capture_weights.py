@@ -12,11 +12,10 @@ from lmht.gen.capture_values import Currents, Spikes, UnmappedError, Value
 from lmht.gen.fold_batch_norm import float64, fold_norm
 from lmht.gen.folded import FoldedLayer, FoldedNeuron, FoldedProjection
 from lmht.model import QuantConv2d, QuantLinear, WindowLMHT, quantize_symmetric
+from lmht.rtl.checks import LEVELS_LIMIT, STEPS_LIMIT
 from lmht.rtl.projection import STRIDES
 
-__all__ = ["STEPS_LIMIT", "add_currents", "convolve", "describe_neurons", "multiply", "normalize"]
-
-STEPS_LIMIT, LEVELS_LIMIT = 8, 15
+__all__ = ["add_currents", "convolve", "describe_neurons", "multiply", "normalize"]
 
 
 def convolve(value: Value, module: nn.Conv2d, weight_bits: int) -> Currents:

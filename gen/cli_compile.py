@@ -15,6 +15,7 @@ from lmht.gen.cli_options import (
     parse_split,
     parse_unroll,
 )
+from lmht.rtl.checks import STEPS_LIMIT
 
 if TYPE_CHECKING:
     from lmht.gen.compile import CompileOptions
@@ -78,7 +79,8 @@ def compile_run(
     binary: Annotated[
         bool,
         typer.Option(
-            "--binary", help="Run L levels and T steps as L x T binary steps, 8 at most, to compare both."
+            "--binary",
+            help=f"Run L levels and T steps as L x T binary steps, {STEPS_LIMIT} at most, to compare both.",
         ),
     ] = False,
     data_dir: DataDir = None,

@@ -9,6 +9,7 @@ import typer
 
 from lmht.gen.cli_options import DataDir
 from lmht.gen.cli_train import check_buildable, show_run
+from lmht.rtl.checks import LEVELS_LIMIT, STEPS_LIMIT
 
 __all__ = ["convert"]
 
@@ -17,10 +18,11 @@ def convert(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder that `lmht train --method qcfs` wrote.")],
     out: Annotated[Path, typer.Option(help="Folder of the spiking network's run.")],
     levels: Annotated[
-        int | None, typer.Option(help="Threshold levels L of a neuron, 1 to 15.  [default: the run's]")
+        int | None,
+        typer.Option(help=f"Threshold levels L of a neuron, 1 to {LEVELS_LIMIT}.  [default: the run's]"),
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(help="Time steps T of a window, 1 to 8.  [default: the run's]")
+        int | None, typer.Option(help=f"Time steps T of a window, 1 to {STEPS_LIMIT}.  [default: the run's]")
     ] = None,
     data_dir: DataDir = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run in the folder.")] = False,

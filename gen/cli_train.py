@@ -21,6 +21,7 @@ from lmht.gen.cli_recipe import (
     override_training,
 )
 from lmht.gen.cli_spikes import CodingName, IntegrationName, LossName, ReadoutName, parse_integration
+from lmht.rtl.checks import LEVELS_LIMIT, STEPS_LIMIT
 
 if TYPE_CHECKING:
     from lmht.model import RunConfig
@@ -70,9 +71,11 @@ def train(
         typer.Option(help="Factor of the channels of a network with convolutions.  [default: 1]"),
     ] = None,
     levels: Annotated[
-        int | None, typer.Option(help="Threshold levels L of a neuron, 1 to 15.  [default: 2]")
+        int | None, typer.Option(help=f"Threshold levels L of a neuron, 1 to {LEVELS_LIMIT}.  [default: 2]")
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Time steps T of a window, 1 to 8.  [default: 2]")] = None,
+    steps: Annotated[
+        int | None, typer.Option(help=f"Time steps T of a window, 1 to {STEPS_LIMIT}.  [default: 2]")
+    ] = None,
     weight_bits: Annotated[
         str | None,
         typer.Option(help="Width of the integer weights, 2 to 8; or float, not for hardware.  [default: 4]"),
@@ -87,6 +90,14 @@ def train(
     leak: Annotated[
         str | None,
         typer.Option(help="Membrane leak: 'learned', or a number (1 = IF).  [default: learned]"),
+    ] = None,
+    detach: Annotated[
+        bool | None,
+        typer.Option(
+            "--detach/--no-detach",
+            help="Whether no gradient passes through the membrane from step to step.  "
+            "[default: no with mixing identity (LIF, IF), else yes]",
+        ),
     ] = None,
     theta: Annotated[
         float | None,
@@ -201,6 +212,7 @@ def train(
             "weight_bits": parse_weight_bits(weight_bits),
             "fraction_bits": fraction_bits,
             **parse_integration(integration, mixing, leak),
+            "detach": detach,
             "theta": theta,
             "initial_membrane": initial_membrane,
             "coding": coding and coding.value,
@@ -258,7 +270,7 @@ def train(
 
 def check_buildable(levels: int, steps: int) -> None:
     """Refuse what no hardware can be made for before hours of training, not after."""
-    for name, value, most in (("levels", levels, 15), ("steps", steps, 8)):
+    for name, value, most in (("levels", levels, LEVELS_LIMIT), ("steps", steps, STEPS_LIMIT)):
         if not 1 <= value <= most:
             raise ValueError(f"{name} must be between 1 and {most}, not {value}")
 

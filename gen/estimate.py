@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from lmht.gen.frame_work import FrameWork
 from lmht.gen.row_times import RowTimes, needed_row, taken_rows
+from lmht.rtl.fire import fire_latency
 from lmht.rtl.parameters import Consumer, DesignParameters
 from lmht.rtl.projection import IMAGE
 from lmht.rtl.tile_parameters import TileParameters
@@ -28,7 +29,7 @@ TOKEN_CYCLES = 1
 # itself is counted exactly.
 LINK_LATENCY_CYCLES = 4
 CLOSE_LATENCY_CYCLES = 8
-UPDATE_LATENCY_CYCLES = 16
+UPDATE_LATENCY_CYCLES = 12  # and those of `fire_latency`
 LINK_WORDS = 14
 UPDATE_VECTORS = 14
 KEPT_ROWS = 8
@@ -159,6 +160,9 @@ class _Course:
             )
             for tile in design.tiles
         }
+        self._latency = {
+            tile.name: UPDATE_LATENCY_CYCLES + fire_latency(tile.neuron) for tile in design.tiles
+        }
         self._sent = [0.0] * (len(design.layers) + 1)
         self._encoder_free = self._readout_free = 0.0
         self._flows: dict[tuple[int, int], _Flow] = {}
@@ -283,11 +287,12 @@ class _Course:
             state.integrated = max(state.integrated, ended) + TOKEN_CYCLES
             begin = max(ended + TOKEN_CYCLES + CLOSE_LATENCY_CYCLES, state.updated)
             if tile.pooling is not None and row % tile.pooling.size[0] == 0:
-                begin = max(begin, state.pooled[0] - UPDATE_LATENCY_CYCLES)
+                begin = max(begin, state.pooled[0] - self._latency[tile.name])
             work = self._work.tiles[tile.name]
             end = begin + max(1.0, work.update[frame, row] + work.constant[frame, row])
             state.updated = end
-            state.vectors = (begin + UPDATE_LATENCY_CYCLES, end + UPDATE_LATENCY_CYCLES)
+            latency = self._latency[tile.name]
+            state.vectors = (begin + latency, end + latency)
             state.banks.popleft()
             state.banks.append(end)
             state.closed = row + 1 if row + 1 < tile.height else 0
@@ -306,7 +311,7 @@ class _Course:
             first = max(begin, state.encoded, room)
             last = max(first + sent + TOKEN_CYCLES, end)
             state.pooled = (state.pooled[1], last)
-            updated = last - UPDATE_LATENCY_CYCLES - UPDATE_VECTORS
+            updated = last - self._latency[tile.name] - UPDATE_VECTORS
             state.hold(last, updated, pooling=tile.pooling is not None)
             flow = _Flow(min(flow.first, first), max(flow.last, last), 0.0)
             total += sent

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from lmht.gen.capture_weights import STEPS_LIMIT
 from lmht.gen.folded import BinaryExpansion, FoldedLayer, FoldedNetwork, FoldedNeuron
+from lmht.rtl.checks import STEPS_LIMIT
 from lmht.rtl.projection import IMAGE
 
 __all__ = ["expand_binary"]
@@ -34,7 +34,7 @@ def expand_binary(network: FoldedNetwork) -> FoldedNetwork:
     Raises
     ------
     ValueError
-        If it has no neurons, layers of different L or T, more than 8 binary steps, or max pooling with L > 1: the
+        If it has no neurons, layers of different L or T, more than 32 binary steps, or max pooling with L > 1: the
         largest number of spikes of a window is not the number of steps in which some neuron spikes.
     """
     hidden = [layer.neuron for layer in network.layers if layer.neuron is not None]

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmht.gen.integer_projection import IntegerProjection, check_array
-from lmht.rtl.checks import check_range
+from lmht.rtl.checks import LEVELS_LIMIT, STEPS_LIMIT, check_range
 from lmht.rtl.projection import IMAGE
 
 __all__ = ["PIXEL_MAX", "IntegerLayer", "IntegerNetwork"]
@@ -37,7 +37,7 @@ class IntegerLayer:
     bias : numpy.ndarray of int64, shape (T, N)
         ``B[t, n]`` in units of ``θ 2^-F``, of one logit in a classifier.
     multipliers : numpy.ndarray of int64, shape (T, T_in, N)
-        ``G[t, u, n]``, unsigned. A classifier has ``T = 1`` and the same number for every ``u``.
+        ``G[t, u, n]``, unsigned; ``T`` is 1 to 32. A classifier has ``T = 1`` and the same number for every ``u``.
     shift : int
         ``S``, 0 to 63; 0 for a classifier.
     levels : int or None
@@ -93,7 +93,7 @@ class IntegerLayer:
             ),
         }
         steps = checked["multipliers"].shape[0]
-        check_range("steps", steps, 1, 8)
+        check_range("steps", steps, 1, STEPS_LIMIT)
         checked["bias"] = check_array("bias", self.bias, (steps, channels), -(2**47), 2**47 - 1)
         if checked["multipliers"].shape[1] != first.input_steps:
             raise ValueError(
@@ -108,7 +108,7 @@ class IntegerLayer:
         if self.levels is None:
             self._check_classifier()
         else:
-            check_range("levels", self.levels, 1, 15)
+            check_range("levels", self.levels, 1, LEVELS_LIMIT)
 
     def _check_classifier(self) -> None:
         if self.steps != 1 or self.shift != 0 or self.leak is not None or self.initial_membrane != 0:

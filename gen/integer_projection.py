@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lmht.rtl.checks import check_choice, check_range
+from lmht.rtl.checks import STEPS_LIMIT, check_choice, check_range
 from lmht.rtl.projection import STRIDES, Pooling
 
 __all__ = ["IntegerProjection", "check_array"]
@@ -87,7 +87,7 @@ class IntegerProjection:
     def __post_init__(self) -> None:
         check_range("weight_bits", self.weight_bits, 2, 24)
         check_range("projection shift", self.shift, 0, 24)
-        check_range("input_steps", self.input_steps, 1, 8)
+        check_range("input_steps", self.input_steps, 1, STEPS_LIMIT)
         check_range("input_max_level", self.input_max_level, 1, 255)
         for name, size in zip(("channels", "height", "width"), self.input_shape, strict=True):
             check_range(f"input_shape {name}", size, 1, 65536)

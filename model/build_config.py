@@ -46,7 +46,12 @@ class BuildConfig:
         if network.activation == "qcfs":
             return QCFS(network.qcfs_levels, network.threshold)
         make = partial(WindowLMHT, network.levels, network.steps, network.threshold, network.initial_membrane)
-        return make(mixing=network.mixing, leak=network.leak, fraction_bits=network.fraction_bits)
+        return make(
+            mixing=network.mixing,
+            leak=network.leak,
+            fraction_bits=network.fraction_bits,
+            detach=network.detach,
+        )
 
     def scale(self, channels: int) -> int:
         """Channels of a layer at the configuration's width: rounded, at least 1."""

@@ -111,6 +111,9 @@ class NetworkConfig(Config):
     fraction_bits : int or None
         Fraction bits of the membrane with which neurons are trained as hardware rounds them, see
         :class:`lmht.model.LMHT`; None trains them in floating point.
+    detach : bool or None
+        Whether no gradient passes through the membrane from step to step; None is the neurons' own rule, see
+        :class:`lmht.model.LMHT`.
     coding : {"direct", "constant", "bernoulli", "frames"}
         The image enters as currents, the same at all steps; as spikes of IF neurons whose currents are its pixels; or
         as random spikes with the pixels as probabilities (:mod:`lmht.model.coding`). With ``frames`` an example is T
@@ -139,6 +142,7 @@ class NetworkConfig(Config):
     thetas: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(strict=False)] | None = None
     initial_membranes: Annotated[tuple[float, ...], Field(strict=False)] | None = None
     fraction_bits: int | None = Field(default=None, ge=0, le=16)
+    detach: bool | None = None
     coding: Coding = "direct"
     readout: Readout = "mean"
 
@@ -255,3 +259,11 @@ class RunConfig(Config):
     conversion: ConversionRecord | None = None
     start_sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
     commit: str | None = None
+
+    @field_validator("network", mode="before")
+    @classmethod
+    def _earlier_networks_detached(cls, network: Any) -> Any:
+        """Records without ``detach`` are from when all neurons were trained with a detached membrane."""
+        if isinstance(network, dict) and "detach" not in network and network.get("mixing") == "identity":
+            return network | {"detach": True}
+        return network

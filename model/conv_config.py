@@ -51,7 +51,7 @@ class ConvNetworkConfig(Config):
     thetas, initial_membranes : dict of float or None
         Threshold and membrane ``v[-1]`` of neurons by their names in the network's module, as conversion sets them;
         None takes ``theta`` and ``initial_membrane`` in all layers.
-    fraction_bits, coding, readout
+    fraction_bits, detach, coding, readout
         As in :class:`lmht.model.NetworkConfig`.
 
     Raises
@@ -77,6 +77,7 @@ class ConvNetworkConfig(Config):
     thetas: dict[str, Annotated[float, Field(gt=0)]] | None = None
     initial_membranes: dict[str, float] | None = None
     fraction_bits: int | None = Field(default=None, ge=0, le=16)
+    detach: bool | None = None
     coding: Coding = "direct"
     readout: Readout = "mean"
 

@@ -16,7 +16,7 @@ __all__ = ["Staircase", "backward_window", "forward_window", "fused_window", "in
 def fused_window(
     current: torch.Tensor, omega: torch.Tensor | None, leak: torch.Tensor, staircase: Staircase
 ) -> torch.Tensor:
-    """Output ``θ k`` of a window of LM-HT neurons, with the gradient of Eqs. 13-16.
+    """Output ``θ k`` of a window of LM-HT neurons, with the gradient of Eqs. 13-16 or, not detached, of Eq. 5.
 
     Forward, for every neuron and step (Eq. 12)::
 
@@ -25,9 +25,10 @@ def fused_window(
         k[t] = clamp(floor(m[t] / θ), 0, L)
         v[t] = m[t] - θ k[t]
 
-    Backward, with ``g[t]`` the gradient of the output ``θ k[t]`` and every ``v`` detached::
+    Backward, with ``g[t]`` the gradient of the output ``θ k[t]``, ``dJ[T] = 0``, and 0 for λ in the first line if the
+    staircase detaches ``v``::
 
-        dJ[t]    = g[t] where θ/2 <= m[t] <= (L + 1/2) θ, else 0
+        dJ[t]    = g[t] where θ/2 <= m[t] <= (L + 1/2) θ, else λ dJ[t+1]
         dI[u]    = sum_t Ω[t, u] dJ[t]
         dΩ[t, u] = sum over neurons of dJ[t] I[u]
         dλ       = sum over neurons and t of dJ[t] v[t-1]
@@ -45,7 +46,7 @@ def fused_window(
     leak : torch.Tensor, scalar
         Membrane leak λ.
     staircase : Staircase
-        Threshold, levels and initial membrane.
+        Threshold, levels, initial membrane, and whether ``v`` is detached.
 
     Returns
     -------

@@ -76,7 +76,7 @@ def integer_window(
     leak : torch.Tensor, scalar
         Membrane leak λ.
     staircase : Staircase
-        Threshold, levels and initial membrane.
+        Threshold, levels, initial membrane, and whether ``v`` is detached.
     fraction_bits : int
         ``F``, at least 0. Exact as long as membranes, times ``2^FL`` with a leak, stay below ``2^24`` of these units.
     rounded : RoundedMixing, optional
@@ -106,6 +106,8 @@ def integer_window(
         for step_current in mixed.unbind(0):
             charged = RoundHalfUp.apply(steps * membrane / 2**LEAK_BITS) + step_current
             output = SurrogateStaircase.apply(charged, theta_units, staircase.levels)
-            membrane = (charged - output).detach()
+            membrane = charged - output
+            if staircase.detach:
+                membrane = membrane.detach()
             outputs.append(output / scale)
         return torch.stack(outputs).to(current.dtype)

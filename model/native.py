@@ -41,7 +41,7 @@ class Window(ctypes.Structure):
 
     _fields_ = [
         *((name, ctypes.c_float) for name in ("leak", "theta", "levels", "initial", "low", "high")),
-        ("threads", ctypes.c_int),
+        *((name, ctypes.c_int) for name in ("threads", "detaches")),
         *((name, ctypes.c_ssize_t) for name in ("neurons", "current_apart", "upstream_apart")),
         ("omega", ctypes.c_void_p),
     ]

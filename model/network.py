@@ -130,6 +130,7 @@ class Network(nn.Module):
             mixing=config.mixing,
             leak=config.leak,
             fraction_bits=config.fraction_bits,
+            detach=config.detach,
         )
 
     @property

@@ -35,9 +35,9 @@ class LMHT(nn.Module):
 
     With ``mixing="identity"`` it is M-HT; with ``levels=1`` as well, LIF; and with ``leak=1.0`` too, IF.
 
-    The gradient is that of Eqs. 13-16: the staircase passes it on where ``θ/2 <= m <= (L + 1/2) θ``;
-    ``v[t-1]`` is detached, so that steps exchange gradients only through Ω, and λ learns from the detached
-    ``v[t-1]``.
+    The staircase passes the gradient on where ``θ/2 <= m <= (L + 1/2) θ``. With ``detach`` the rest is that of
+    Eqs. 13-16: steps exchange gradients only through Ω, and λ learns from the detached ``v[t-1]``. Without, gradients
+    pass through ``v[t-1]``, too, as for LIF and IF (Eq. 5; MODEL.md, "Learning").
 
     Parameters
     ----------
@@ -59,9 +59,14 @@ class LMHT(nn.Module):
         Fraction bits ``F`` of the membrane, 0 to 16, with which mixing, leak and membrane are rounded as in hardware
         (:func:`lmht.model.integer_window.integer_window`); None computes in floating point. A network whose neurons
         have them computes with the hardware's integers outside training (:mod:`lmht.model.hardware`).
+    detach : bool or None
+        Whether no gradient passes through ``v[t-1]``; None is the rule of the neurons' own paper equations: False with
+        ``mixing="identity"``, where steps have no other way to exchange gradients, and True otherwise.
 
     Attributes
     ----------
+    detach : bool
+        As given, or that rule.
     omega_logits : torch.nn.Parameter, shape (T, T)
         ω, zeros at the start; only with ``mixing="learned"``.
     leak_logit : torch.nn.Parameter, scalar
@@ -88,8 +93,11 @@ class LMHT(nn.Module):
         mixing: Mixing = "learned",
         leak: Literal["learned"] | float = "learned",
         fraction_bits: int | None = None,
+        detach: bool | None = None,
     ) -> None:
         super().__init__()
+        if detach is not None and not isinstance(detach, bool):
+            raise TypeError(f"detach must be True, False or None, not {detach!r}")
         if fraction_bits is not None and not 0 <= check_integer("fraction_bits", fraction_bits, 0) <= 16:
             raise ValueError(f"fraction_bits must be between 0 and 16, or None, not {fraction_bits}")
         self.fraction_bits = fraction_bits
@@ -99,6 +107,7 @@ class LMHT(nn.Module):
         self.theta = check_positive("theta", theta)
         self.initial_membrane = check_number("initial_membrane", initial_membrane)
         self.mixing = check_choice("mixing", mixing, ("learned", "identity", "uniform"))
+        self.detach = mixing != "identity" if detach is None else detach
         if mixing == "learned":
             self.omega_logits = nn.Parameter(torch.zeros(steps, steps))
         else:
@@ -147,7 +156,7 @@ class LMHT(nn.Module):
         """
         self._check_steps(current)
         omega = None if self.mixing == "identity" else self.mixing_matrix()
-        staircase = Staircase(self.theta, self.levels, self.initial_membrane)
+        staircase = Staircase(self.theta, self.levels, self.initial_membrane, self.detach)
         if self.fraction_bits is not None:
             return integer_window(current, omega, self.leak(), staircase, self.fraction_bits, self.rounded)
         return fused_window(current, omega, self.leak(), staircase)
@@ -169,7 +178,9 @@ class LMHT(nn.Module):
         for step_current in mixed.unbind(0):
             charged = leak * membrane + step_current
             output = SurrogateStaircase.apply(charged, self.theta, self.levels)
-            membrane = (charged - output).detach()
+            membrane = charged - output
+            if self.detach:
+                membrane = membrane.detach()
             outputs.append(output)
         return torch.stack(outputs)
 
@@ -185,7 +196,7 @@ class LMHT(nn.Module):
         leak = "learned" if self.has_learned_leak else f"{self.leak().item():g}"
         return (
             f"levels={self.levels}, steps={self.steps}, theta={self.theta:g}, "
-            f"initial_membrane={self.initial_membrane:g}, mixing={self.mixing}, leak={leak}"
+            f"initial_membrane={self.initial_membrane:g}, mixing={self.mixing}, leak={leak}, detach={self.detach}"
             + ("" if self.fraction_bits is None else f", fraction_bits={self.fraction_bits}")
         )
 

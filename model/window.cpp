@@ -7,7 +7,7 @@
 
 struct Window {
     float leak, theta, levels, initial, low, high;
-    int threads;
+    int threads, detaches;
     ptrdiff_t neurons, current_apart, upstream_apart;  // the last two: between two steps, in elements
     const float *omega;                                // STEPS x STEPS, or null for the identity
 };
@@ -130,6 +130,18 @@ struct Neurons {
     // All bits where the surrogate gradient passes.
     Marks window(Lanes charged) const { return (charged >= low) & (charged <= high); }
 
+    // dJ[t], last step first: the upstream gradient where it passes, else what comes from m[t+1], λ dJ[t+1], or
+    // nothing if v is detached.
+    template <bool detaches>
+    void pass(Place place, const Marks *inside, const Element *upstream, Lanes *passed) const {
+        Lanes carried = {};
+        EACH_STEP(s) {
+            const int t = STEPS - 1 - s;
+            passed[t] = inside[t] ? place.load(upstream + t * upstream_apart) : carried;
+            if (!detaches) carried = leak * passed[t];
+        }
+    }
+
     // dI[u] = sum_t Ω[t, u] dJ[t]
     void pass_back(Place place, const Lanes *passed, Element *found) const {
         EACH_STEP(u) {
@@ -156,32 +168,36 @@ inline void forward_place(const N &n, Place place, const Element *current, Eleme
 }
 
 // dJ from the membranes, computed again, with the terms of the sums for Ω and λ.
-template <bool mixes, class N>
+template <bool mixes, bool detaches, class N>
 inline void backward_place(const N &n, Place place, const Element *current, const Element *upstream, Element *found,
                            Lanes (&sums)[STEPS][STEPS], Lanes &leak) {
-    Lanes currents[STEPS], passed[STEPS], v = Lanes{} + n.initial, none = {};
+    Lanes currents[STEPS], passed[STEPS], before[STEPS], v = Lanes{} + n.initial;
+    Marks inside[STEPS];
     n.load_currents(place, current, currents);
     EACH_STEP(t) {
         Lanes charged = n.charge(t, v, currents);
-        passed[t] = n.window(charged) ? place.load(upstream + t * n.upstream_apart) : none;
-        leak += passed[t] * v;
+        inside[t] = n.window(charged);
+        before[t] = v;
         v = charged - n.fire(charged);
     }
+    n.template pass<detaches>(place, inside, upstream, passed);
+    EACH_STEP(t) leak += passed[t] * before[t];
     n.pass_back(place, passed, found);
     if (mixes)
         EACH_STEP(t) EACH_STEP(u) sums[t][u] += passed[t] * currents[u];
 }
 
 // dJ from the marks of the forward pass.
-template <class N>
+template <bool detaches, class N>
 inline void backward_marks_place(const N &n, Place place, const uint8_t *windows, const Element *upstream,
                                  Element *found) {
-    Lanes passed[STEPS], none = {};
+    Lanes passed[STEPS];
+    Marks inside[STEPS];
     Bytes marks;
     place.read(marks, windows);
     const Marks wide = __builtin_convertvector(marks, Marks);
-    EACH_STEP(t)
-    passed[t] = (wide & (1 << t)) != 0 ? place.load(upstream + t * n.upstream_apart) : none;
+    EACH_STEP(t) inside[t] = (wide & (1 << t)) != 0;
+    n.template pass<detaches>(place, inside, upstream, passed);
     n.pass_back(place, passed, found);
 }
 
@@ -217,8 +233,9 @@ struct Passes {
         });
     }
 
-    static void backward(const Window &w, const Element *current, const Element *upstream, Element *found,
-                         double *totals) {
+    template <bool detaches>
+    static void sum_backward(const Window &w, const Element *current, const Element *upstream, Element *found,
+                             double *totals) {
         const Neurons<mixes, inverts> n(w);
         each_share(w, [&](ptrdiff_t share, ptrdiff_t from, ptrdiff_t to) {
             double *total = totals + share * (STEPS * STEPS + 1);
@@ -226,7 +243,7 @@ struct Passes {
                 end = to - from < BLOCK ? to : from + BLOCK;
                 Lanes sums[STEPS][STEPS] = {}, leak = {};
                 each_place(from, end, [&](Place place) {
-                    backward_place<mixes>(n, place, current, upstream, found, sums, leak);
+                    backward_place<mixes, detaches>(n, place, current, upstream, found, sums, leak);
                 });
                 for (int at = 0; mixes && at < STEPS * STEPS; at++) total[at] += add_up(sums[at / STEPS][at % STEPS]);
                 total[STEPS * STEPS] += add_up(leak);
@@ -234,11 +251,23 @@ struct Passes {
         });
     }
 
-    static void backward_marks(const Window &w, const uint8_t *windows, const Element *upstream, Element *found) {
+    static void backward(const Window &w, const Element *current, const Element *upstream, Element *found,
+                         double *totals) {
+        (w.detaches ? sum_backward<true> : sum_backward<false>)(w, current, upstream, found, totals);
+    }
+
+    template <bool detaches>
+    static void read_backward(const Window &w, const uint8_t *windows, const Element *upstream, Element *found) {
         const Neurons<mixes, inverts> n(w);
         each_share(w, [&](ptrdiff_t, ptrdiff_t from, ptrdiff_t to) {
-            each_place(from, to, [&](Place place) { backward_marks_place(n, place, windows, upstream, found); });
+            each_place(from, to, [&](Place place) {
+                backward_marks_place<detaches>(n, place, windows, upstream, found);
+            });
         });
+    }
+
+    static void backward_marks(const Window &w, const uint8_t *windows, const Element *upstream, Element *found) {
+        (w.detaches ? read_backward<true> : read_backward<false>)(w, windows, upstream, found);
     }
 };
 

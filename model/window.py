@@ -20,7 +20,7 @@ BLOCK_NEURONS = 65536
 
 @dataclass(frozen=True)
 class Staircase:
-    """The neurons' output ``θ k`` as a function of their membrane, and its surrogate gradient.
+    """The neurons' output ``θ k`` as a function of their membrane, and how gradients pass through both.
 
     Attributes
     ----------
@@ -30,11 +30,14 @@ class Staircase:
         Threshold levels L.
     initial_membrane : float
         ``v[-1]`` of every neuron.
+    detach : bool
+        Whether no gradient passes through ``v[t-1]``.
     """
 
     theta: float
     levels: int
     initial_membrane: float = 0.0
+    detach: bool = True
 
     def fire(self, membrane: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
         """``θ clamp(floor(m / θ), 0, L)`` into ``out``, rounded after every operation."""
@@ -86,6 +89,7 @@ class WindowBlock:
                 self.width = count
                 self.mixed, self.membrane = self._make(self.steps), self._make(self.steps)
                 self.charged, self.fired = self._make(), self._make()
+                self.inside = self.mixed.new_empty(self.mixed.shape, dtype=torch.bool)
             yield slice(start, start + count)
 
     def native_window(self, **layout: int) -> native.Window:
@@ -101,6 +105,7 @@ class WindowBlock:
             low=low,
             high=high,
             threads=torch.get_num_threads(),
+            detaches=rule.detach,
             neurons=self.neurons,
             omega=native.pointer(self.native_omega),
             **layout,
@@ -140,8 +145,17 @@ class WindowBlock:
     def unpack(self, bits: torch.Tensor, upstream: torch.Tensor) -> torch.Tensor:
         """``dJ`` from the marks of the forward pass."""
         for t in range(self.steps):
-            inside = bits[t // 8].bitwise_and(1 << (t % 8)).ne_(0)
-            torch.mul(upstream[t], inside, out=self.mixed[t])
+            self.inside[t] = bits[t // 8].bitwise_and(1 << (t % 8))
+        return self.pass_back(upstream)
+
+    def pass_back(self, upstream: torch.Tensor) -> torch.Tensor:
+        """``dJ`` from ``inside``, last step first: the upstream gradient there; else λ dJ[t+1], 0 if v is detached."""
+        for t in reversed(range(self.steps)):
+            if self.staircase.detach or t + 1 == self.steps:
+                torch.mul(upstream[t], self.inside[t], out=self.mixed[t])
+            else:
+                carried = torch.mul(self.mixed[t + 1], self.leak, out=self.charged)
+                torch.where(self.inside[t], upstream[t].to(self.dtype), carried, out=self.mixed[t])
         return self.mixed
 
     def recompute(self, currents: torch.Tensor, upstream: torch.Tensor) -> torch.Tensor:
@@ -150,13 +164,11 @@ class WindowBlock:
         low, high = self.staircase.window(self.dtype)
         self.membrane[0].fill_(self.staircase.initial_membrane)
         for t in range(self.steps):
-            # mixed[t] is needed no more once m[t] is known, unless it is the caller's own current.
             charged = self.charge(mixed[t], self.membrane[t] if t else None, self.charged)
-            inside = torch.eq(torch.clamp(charged, low, high, out=self.fired), charged)
-            torch.mul(upstream[t], inside, out=self.mixed[t])
+            torch.eq(torch.clamp(charged, low, high, out=self.fired), charged, out=self.inside[t])
             if t + 1 < self.steps:
                 torch.sub(charged, self.staircase.fire(charged, self.fired), out=self.membrane[t + 1])
-        return self.mixed
+        return self.pass_back(upstream)
 
     def mix_back(self, gradient: torch.Tensor, out: torch.Tensor) -> None:
         """``dI = Ω^T dJ`` into ``out``."""

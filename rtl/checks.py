@@ -1,8 +1,15 @@
-"""Argument checks shared by the parameter objects: a whole sentence that names field, value and range."""
+"""Argument checks shared by the parameter objects: a whole sentence that names field, value and
+range; and the limits that many of them share."""
 
 from __future__ import annotations
 
-__all__ = ["check_choice", "check_range"]
+__all__ = ["LEVELS_LIMIT", "STEPS_LIMIT", "check_choice", "check_range"]
+
+LEVELS_LIMIT = 15
+"""Most threshold levels ``L`` of a neuron."""
+
+STEPS_LIMIT = 32
+"""Most time steps ``T`` of a layer, and level fields of an event."""
 
 
 def check_range(name: str, value: object, low: int, high: int) -> None:

@@ -18,7 +18,7 @@ from amaranth.hdl import Shape, signed, unsigned
 from amaranth.lib import data, stream
 from amaranth.utils import bits_for
 
-from lmht.rtl.checks import check_range
+from lmht.rtl.checks import STEPS_LIMIT, check_range
 
 if TYPE_CHECKING:
     from enum import Enum  # what Amaranth's is, but for the shape
@@ -45,7 +45,7 @@ class EventLayout:
     height, width, channels : int
         Feature map, 1 … 65,536 each. Coordinates count from 0; a coordinate field of a size-1 dimension has 0 bits.
     steps : int
-        Level fields in an event, 1 … 8. A link that carries an analog image or logits has one.
+        Level fields in an event, 1 … 32. A link that carries an analog image or logits has one.
     level_bits : int
         Bits of one level field.
     max_level : int or None
@@ -70,7 +70,7 @@ class EventLayout:
     def __post_init__(self) -> None:
         for name in ("height", "width", "channels"):
             check_range(name, getattr(self, name), 1, 65536)
-        check_range("steps", self.steps, 1, 8)
+        check_range("steps", self.steps, 1, STEPS_LIMIT)
         check_range("level_bits", self.level_bits, 1, 64)
         if self.max_level is not None:
             check_range("max_level", self.max_level, 1, 2**self.level_bits - 1)

@@ -9,10 +9,11 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
 
+from lmht.rtl.checks import LEVELS_LIMIT
 from lmht.rtl.neuron_parameters import NeuronParameters
 from lmht.rtl.pipeline import delay, product_latency, registered_product, rounding_constant
 
-__all__ = ["Fire"]
+__all__ = ["Fire", "fire_latency"]
 
 
 class Fire(wiring.Component):
@@ -37,12 +38,11 @@ class Fire(wiring.Component):
 
     def __init__(self, *, neuron: NeuronParameters):
         if neuron.levels is None:
-            raise ValueError("levels must be between 1 and 15, not None: a classifier does not fire")
+            raise ValueError(f"levels must be between 1 and {LEVELS_LIMIT}, not None: a classifier does not fire")
         self.neuron = neuron
-        # The reset works on the bits above the fraction: at least a sign and one more are kept.
-        self.membrane_bits = max(neuron.membrane_bits, neuron.fraction_bits + 2)
-        self.leak_latency = product_latency(self.membrane_bits) + 1 if neuron.leak else 0
-        self.latency = neuron.steps * (2 + self.leak_latency)
+        self.membrane_bits = _membrane_bits(neuron)
+        self.leak_latency = _leak_latency(neuron)
+        self.latency = fire_latency(neuron)
         members = {
             "currents": In(data.ArrayLayout(signed(neuron.current_bits), neuron.steps)),
             "initial_membrane": In(signed(neuron.membrane_bits)),
@@ -94,6 +94,20 @@ class Fire(wiring.Component):
             )
             v = after
         return m
+
+
+def fire_latency(neuron: NeuronParameters) -> int:
+    """Cycles from the currents of a neuron to its levels: every step waits for the membrane of the one before."""
+    return neuron.steps * (2 + _leak_latency(neuron))
+
+
+def _leak_latency(neuron: NeuronParameters) -> int:
+    return product_latency(_membrane_bits(neuron)) + 1 if neuron.leak else 0
+
+
+def _membrane_bits(neuron: NeuronParameters) -> int:
+    """The reset works on the bits above the fraction: at least a sign and one more are kept."""
+    return max(neuron.membrane_bits, neuron.fraction_bits + 2)
 
 
 def _join(fraction: Value, units: Value) -> Value:

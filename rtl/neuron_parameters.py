@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lmht.rtl.checks import check_range
+from lmht.rtl.checks import LEVELS_LIMIT, STEPS_LIMIT, check_range
 
 __all__ = ["NeuronParameters"]
 
@@ -16,9 +16,9 @@ class NeuronParameters:
     Parameters
     ----------
     input_steps : int
-        Level fields of an input event, ``T_in`` (1 for an analog image), 1 … 8.
+        Level fields of an input event, ``T_in`` (1 for an analog image), 1 … 32.
     steps : int
-        Time steps ``T`` of the layer's own levels, 1 … 8; 1 for a classifier.
+        Time steps ``T`` of the layer's own levels, 1 … 32; 1 for a classifier.
     levels : int or None
         Threshold levels ``L``, 1 … 15; ``None`` for a classifier (no neuron: the mixed sum itself is the logit).
     accumulator_bits : int
@@ -58,10 +58,10 @@ class NeuronParameters:
     leak_bits: int = 8
 
     def __post_init__(self) -> None:
-        check_range("input_steps", self.input_steps, 1, 8)
-        check_range("steps", self.steps, 1, 8)
+        check_range("input_steps", self.input_steps, 1, STEPS_LIMIT)
+        check_range("steps", self.steps, 1, STEPS_LIMIT)
         if self.levels is not None:
-            check_range("levels", self.levels, 1, 15)
+            check_range("levels", self.levels, 1, LEVELS_LIMIT)
         check_range("accumulator_bits", self.accumulator_bits, 1, 48)
         check_range("multiplier_bits", self.multiplier_bits, 1, 24)
         check_range("shift", self.shift, 0, 63)

@@ -19,7 +19,7 @@ from lmht.rtl.frame_encoder import frame_beat_layout
 from lmht.rtl.parameters import DesignParameters
 from lmht.rtl.readout import result_layout
 from lmht.rtl.registers import FIRST_STAGE_ADDRESS, Register, RegisterMap
-from lmht.sim.simulation import EVENT_DTYPE, image_dtype
+from lmht.sim.simulation import event_dtype, image_dtype
 from lmht.sim.taps import KIND_CODES, FifoProbe, Tap, design_fifos
 
 __all__ = ["design_sources", "fixed_sources", "harness_sources", "readable_nets", "result_fields"]
@@ -164,7 +164,7 @@ def _design_header(
         fifo_net=FifoProbe.NET,
         records=[
             _Record("ImageRecord", image_dtype(parameters.classes)),
-            _Record("EventRecord", EVENT_DTYPE),
+            _Record("EventRecord", event_dtype(parameters)),
         ],
     )
 

@@ -1,7 +1,7 @@
 """What both engines take and give: frames in, one record per image, registers and tapped words out.
 
 The engines run as programs of their own and leave three files in a folder, in the formats declared here:
-``results.bin`` (:func:`image_dtype`), ``events.bin`` (:data:`EVENT_DTYPE`) and ``status.json``.
+``results.bin`` (:func:`image_dtype`), ``events.bin`` (:func:`event_dtype`) and ``status.json``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from lmht.sim.taps import TapWords, decode_words, design_taps
 
 __all__ = [
     "EVENTS_FILE",
-    "EVENT_DTYPE",
     "MISSING_LOGIT",
     "RESULTS_FILE",
     "STATUS_FILE",
@@ -29,6 +28,7 @@ __all__ = [
     "SimulationRun",
     "TapState",
     "check_pauses",
+    "event_dtype",
     "frame_bytes",
     "image_dtype",
     "image_span",
@@ -43,9 +43,6 @@ RESULTS_FILE, EVENTS_FILE, STATUS_FILE = "results.bin", "events.bin", "status.js
 
 MISSING_LOGIT = np.iinfo(np.int64).min
 """Stands where no logit came."""
-
-EVENT_DTYPE = np.dtype([("cycle", "<u8"), ("payload", "<u8", (2,)), ("image", "<u4"), ("tap", "<u4")])
-"""One word that moved on a tapped stream: clock cycle, flat payload (low half first), image and index of the tap."""
 
 
 class SimulationError(RuntimeError):
@@ -70,6 +67,17 @@ def image_dtype(classes: int) -> np.dtype:
             ("padding", "<u1", (7,)),
         ]
     )
+
+
+def event_dtype(parameters: DesignParameters) -> np.dtype:
+    """One word that moved on a tapped stream.
+
+    Fields: ``cycle`` (of the clock), ``payload`` (flat, in words of 64 bits, the lowest first, as many as the widest
+    stream of the design needs), ``image`` and ``tap`` (its index).
+    """
+    widest = max(tap.layout.payload_bits for tap in design_taps(parameters))
+    words = -(-widest // 64)
+    return np.dtype([("cycle", "<u8"), ("payload", "<u8", (words,)), ("image", "<u4"), ("tap", "<u4")])
 
 
 def image_span(images: range) -> str:
@@ -162,7 +170,7 @@ def read_run(
     status = json.loads((folder / STATUS_FILE).read_text())
     events: dict[str, TapWords] = {}
     if (folder / EVENTS_FILE).exists():
-        words = np.fromfile(folder / EVENTS_FILE, EVENT_DTYPE)
+        words = np.fromfile(folder / EVENTS_FILE, event_dtype(parameters))
         for index, tap in enumerate(design_taps(parameters)):
             own = words[words["tap"] == index]
             events[tap.name] = decode_words(tap.layout, own["payload"], own["cycle"], own["image"])

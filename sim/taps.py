@@ -197,7 +197,7 @@ def _instances(module: str) -> Iterator[tuple[str, dict[str, str]]]:
 def decode_words(
     layout: EventLayout, payload: NDArray[np.uint64], cycle: NDArray[np.uint64], image: NDArray[np.uint32]
 ) -> TapWords:
-    """Flat payloads, shape (words, 2) with the low 64 bits first, as fields."""
+    """Flat payloads, shape (words, parts) with the low 64 bits first, as fields."""
     fields = layout.fields()
 
     def field(name: str) -> NDArray[np.int64]:
@@ -219,13 +219,10 @@ def decode_words(
 def _bits(payload: NDArray[np.uint64], offset: int, width: int) -> NDArray[np.int64]:
     if width == 0:
         return np.zeros(len(payload), np.int64)
-    low, high = payload[:, 0], payload[:, 1]
-    if offset >= 64:
-        value = high >> np.uint64(offset - 64)
-    else:
-        value = low >> np.uint64(offset)
-        if offset and offset + width > 64:
-            value = value | (high << np.uint64(64 - offset))
+    part, start = divmod(offset, 64)
+    value = payload[:, part] >> np.uint64(start)
+    if start + width > 64:
+        value = value | (payload[:, part + 1] << np.uint64(64 - start))
     if width < 64:
         value = value & np.uint64(2**width - 1)
     return value.astype(np.int64)

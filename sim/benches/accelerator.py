@@ -36,11 +36,11 @@ from lmht.sim.codecs import StructCodec
 from lmht.sim.patterns import Pattern, always, randomly
 from lmht.sim.runner import bench_parameters
 from lmht.sim.simulation import (
-    EVENT_DTYPE,
     EVENTS_FILE,
     MISSING_LOGIT,
     RESULTS_FILE,
     STATUS_FILE,
+    event_dtype,
     image_dtype,
     stall_cycles,
 )
@@ -202,14 +202,15 @@ class Accelerator:
     def events(self) -> NDArray[np.void]:
         """The words at all taps, for the images asked for."""
         first, end = self.settings["observe"]
+        dtype = event_dtype(self.parameters)
         chunks = []
         for index, (tap, monitor) in enumerate(zip(self.taps, self.monitors, strict=True)):
             offset, width = tap.layout.fields()["kind"]
-            words = np.zeros(len(monitor.words), EVENT_DTYPE)
+            words = np.zeros(len(monitor.words), dtype)
             words["cycle"] = monitor.cycles
             words["tap"] = index
-            for half in range(2):
-                words["payload"][:, half] = [(word >> 64 * half) & (2**64 - 1) for word in monitor.words]
+            for part in range(words["payload"].shape[1]):
+                words["payload"][:, part] = [(word >> 64 * part) & (2**64 - 1) for word in monitor.words]
             ends = [(word >> offset) & (2**width - 1) == KIND_CODES["FRAME_END"] for word in monitor.words]
             words["image"] = np.cumsum(ends) - ends
             chunks.append(words[(words["image"] >= first) & (words["image"] < end)])

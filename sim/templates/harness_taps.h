@@ -39,18 +39,15 @@ class Taps {
         for (size_t index = 0; index < taps.size(); ++index) {
             Tap& tap = taps[index];
             if (!(bit(tap.valid) && bit(tap.ready))) continue;
-            uint64_t words[2];
-            payload(tap, words);
+            EventRecord record{};
+            payload(tap, record.payload);
             if (file && tap.frames >= range.first && tap.frames < range.end) {
-                EventRecord record{};
                 record.cycle = cycle;
                 record.image = static_cast<uint32_t>(tap.frames);
                 record.tap = static_cast<uint32_t>(index);
-                record.payload[0] = words[0];
-                record.payload[1] = words[1];
                 if (std::fwrite(&record, sizeof record, 1, file) != 1) fail("the events cannot be written");
             }
-            const uint64_t kind = (words[0] >> tap.declared.kind.offset) & ((1u << tap.declared.kind.width) - 1);
+            const uint64_t kind = (record.payload[0] >> tap.declared.kind.offset) & ((1u << tap.declared.kind.width) - 1);
             tap.frames += kind == design::frame_end;
         }
     }
@@ -85,8 +82,8 @@ class Taps {
         return find_net(context, design::scope, name, tap.name);
     }
     static bool bit(const Net& net) { return *static_cast<const uint8_t*>(net.data); }
-    static void payload(const Tap& tap, uint64_t (&words)[2]) {
-        words[0] = words[1] = 0;
+    // `words` are zeros, enough for the widest stream.
+    static void payload(const Tap& tap, uint64_t* words) {
         switch (tap.payload.bits) {
             case 8: words[0] = *static_cast<const uint8_t*>(tap.payload.data); break;
             case 16: words[0] = *static_cast<const uint16_t*>(tap.payload.data); break;
@@ -94,7 +91,7 @@ class Taps {
             case 64: words[0] = *static_cast<const uint64_t*>(tap.payload.data); break;
             default: {
                 const uint32_t* parts = static_cast<const uint32_t*>(tap.payload.data);
-                for (int i = 0; i < tap.payload.bits / 32 && i < 4; ++i)
+                for (int i = 0; i < tap.payload.bits / 32; ++i)
                     words[i / 2] |= uint64_t{parts[i]} << (32 * (i % 2));
             }
         }

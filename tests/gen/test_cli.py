@@ -289,7 +289,7 @@ WRONG_OPTIONS = [
     (["--net", "64-9"], "architecture must end with 10, the classes of data set digits, not 9"),
     (["--levels", "0"], "levels: Input should be greater than or equal to 1, not 0"),
     (["--levels", "16"], "levels must be between 1 and 15, not 16"),
-    (["--steps", "9"], "steps must be between 1 and 8, not 9"),
+    (["--steps", "33"], "steps must be between 1 and 32, not 33"),
     (["--weight-bits", "9"], "weight_bits must be between 2 and 8, or float, not 9"),
     (["--leak", "much"], "leak must be 'learned' or a number from 0 to 1.5, not 'much'"),
     (["--leak", "2"], "leak"),

@@ -95,8 +95,8 @@ def test_train_wrong_option(tmp_path, capsys, arguments, message):
 
 
 def test_convert_wrong_steps(folder, tmp_path, capsys):
-    message = fails(capsys, "convert", folder / "qcfs", "--steps", 9, "--out", tmp_path)
-    assert message == "steps must be between 1 and 8, not 9"
+    message = fails(capsys, "convert", folder / "qcfs", "--steps", 33, "--out", tmp_path)
+    assert message == "steps must be between 1 and 32, not 33"
 
 
 def test_network_with_convolutions_goes_all_the_way(tmp_path, capsys):

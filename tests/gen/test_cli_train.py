@@ -247,7 +247,7 @@ WRONG_OPTIONS = [
         "leak must be learned or 1.0 with activation qcfs, not 0.5",
     ),
     (["--net", "mnist-cnn", "--quanta", "4"], "quanta must be None with activation lmht, not 4"),
-    (["--net", "mnist-cnn", "--steps", "9"], "steps must be between 1 and 8, not 9"),
+    (["--net", "mnist-cnn", "--steps", "33"], "steps must be between 1 and 32, not 33"),
     (["--net", "mnist-cnn", "--augment", "blur"], "Invalid value for '--augment'"),
     (["--auto-augment", "svhn"], "Invalid value for '--auto-augment'"),
     (["--cutout", "-1"], "cutout: Input should be greater than or equal to 0, not -1"),

@@ -153,9 +153,9 @@ def test_matrix_of_binary_steps(make_network):
 
 def test_too_many_binary_steps(make_network):
     with pytest.raises(ValueError, match="levels x steps") as caught:
-        integers(make_network(levels=4, steps=4), binary=True)
+        integers(make_network(levels=4, steps=9), binary=True)
     assert str(caught.value) == (
-        "levels x steps must be between 1 and 8 for binary expansion, not 4 x 4 = 16"
+        "levels x steps must be between 1 and 32 for binary expansion, not 4 x 9 = 36"
     )
 
 
@@ -213,10 +213,10 @@ def test_command_line(tmp_path, capsys):
 
 def test_command_line_refuses_many_steps(tmp_path, capsys):
     run = tmp_path / "run"
-    options = ["--net", "64-8-10", "--epochs", "1", "--levels", "3", "--steps", "3"]
+    options = ["--net", "64-8-10", "--epochs", "1", "--levels", "3", "--steps", "11"]
     assert main(["train", *options, "--out", str(run)]) == 0
     capsys.readouterr()
     assert main(["compile", str(run), "--binary", "--out", str(tmp_path / "build")]) == 2
     assert capsys.readouterr().err == (
-        "error: levels x steps must be between 1 and 8 for binary expansion, not 3 x 3 = 9\n"
+        "error: levels x steps must be between 1 and 32 for binary expansion, not 3 x 11 = 33\n"
     )

@@ -165,7 +165,7 @@ def test_arrays_are_read_only_copies_in_c_order():
             {"multipliers": np.ones((2, 2, 2), dtype=int)},
             "multipliers must have 1 input steps as the projections, not 2",
         ),
-        ({"multipliers": np.ones((9, 1, 2), dtype=int)}, "steps must be between 1 and 8, not 9"),
+        ({"multipliers": np.ones((33, 1, 2), dtype=int)}, "steps must be between 1 and 32, not 33"),
         ({"shift": 64}, "shift must be between 0 and 63, not 64"),
         ({"levels": 16}, "levels must be between 1 and 15, not 16"),
         ({"leak": np.array([1, 512])}, "leak must be between 0 and 511, not 512"),

@@ -92,7 +92,7 @@ def test_describe(changes, text):
         ({"groups": 5}, "groups must be between 1 and 4, not 5"),
         ({"weight_bits": 25}, "weight_bits must be between 2 and 24, not 25"),
         ({"shift": 25}, "projection shift must be between 0 and 24, not 25"),
-        ({"input_steps": 9}, "input_steps must be between 1 and 8, not 9"),
+        ({"input_steps": 33}, "input_steps must be between 1 and 32, not 33"),
         ({"input_max_level": 256}, "input_max_level must be between 1 and 255, not 256"),
         ({"input_shape": (4, 9, 0)}, "input_shape width must be between 1 and 65536, not 0"),
         ({"stride": (1, 3)}, "columns of stride must be one of 1, 2, 4, 8, not 3"),

@@ -159,7 +159,7 @@ def test_commands(tmp_path, capsys):
             ["--data", "digits", "--net", "64-10", "--coding", "frames"],
             "coding must be direct, constant or bernoulli",
         ),
-        (["--steps", "9"], "steps must be between 1 and 8, not 9"),
+        (["--steps", "33"], "steps must be between 1 and 32, not 33"),
     ],
 )
 def test_wrong_option(tmp_path, capsys, options, message):

@@ -160,6 +160,7 @@ def speaking_layer() -> tuple[IntegerLayer, np.ndarray]:
         (3, 5, True, 1, {"update_lanes": 4, "mix_multipliers": 6}),
         (4, 15, False, 6, {"mix_multipliers": 2}),
         (8, 1, True, 1, {"update_lanes": 2}),
+        (32, 2, True, 1, {"mix_multipliers": 64}),
         (2, 2, False, 6, {"update_lanes": 4, "mix_multipliers": 4}),
         (2, 3, True, 20, {"update_lanes": 2, "mix_multipliers": 1}),
     ],

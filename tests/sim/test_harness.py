@@ -9,6 +9,7 @@ import pytest
 from lmht.gen.build import Build
 from lmht.gen.compile import CompileOptions, compile_network
 from lmht.rtl.events import EventLayout
+from lmht.sim.codecs import Event, EventCodec
 from lmht.sim.golden import GoldenModel
 from lmht.sim.harness import Harness
 from lmht.sim.harness_build import waveform_format
@@ -222,3 +223,23 @@ def test_wide_signed_words_are_decoded(bits):
     decoded = decode_words(layout, payload, zeros, zeros.astype(np.uint32))
     assert decoded.levels[:, 0].tolist() == values
     assert decoded.position.tolist() == [995, 996, 997, 998, 999]
+
+
+@pytest.mark.parametrize(("steps", "max_level"), [(3, 15), (10, 15), (32, 15), (32, 735)])
+def test_words_of_many_steps_are_decoded(steps, max_level):
+    """Fields that lie in any word of 64 bits, and across two of them."""
+    layout = EventLayout.for_levels(height=7, width=5, channels=300, steps=steps, max_level=max_level)
+    rng = np.random.default_rng(steps)
+    levels = rng.integers(0, max_level, (4, steps), endpoint=True)
+    levels[0] = max_level
+    codec = EventCodec(layout)
+    events = [Event(y=6, x=n, channel=299 - n, levels=tuple(row.tolist())) for n, row in enumerate(levels)]
+    words = codec.pack_all(events)
+    parts = -(-layout.payload_bits // 64)
+    payload = np.array(
+        [[word >> 64 * part & (2**64 - 1) for part in range(parts)] for word in words], np.uint64
+    )
+    zeros = np.zeros(len(words), np.uint64)
+    decoded = decode_words(layout, payload, zeros, zeros.astype(np.uint32))
+    assert np.array_equal(decoded.levels, levels)
+    assert decoded.position.tolist() == [(6 * 5 + n) * 300 + 299 - n for n in range(4)]
