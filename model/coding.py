@@ -82,8 +82,8 @@ def make_coding(
     """Coding in front of a network with a dimension of steps; None if pixels enter as currents.
 
     Constant-rate coding is that of IF neurons with ``θ = 1`` and the pixels as currents. With ``v[-1] = 1/2`` they
-    spike ``round(T x)`` times, as evenly as can be, and no pixel of 8 bits ever lies on a threshold. In hardware they are
-    a layer like any other, with the same ``fraction_bits``.
+    spike ``round(T x)`` times, as evenly as can be, and no pixel of 8 bits ever lies on a threshold. In hardware they
+    are a layer like any other, with the same ``fraction_bits``.
     """
     if coding == "bernoulli":
         return BernoulliCoding(steps)

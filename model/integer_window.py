@@ -40,8 +40,10 @@ class RoundedMixing:
     excess: Callable[[], torch.Tensor] | None = None
 
     def mix(self, units: torch.Tensor) -> torch.Tensor:
-        """``sum_u factors[t, u] I[u] + offset[t]`` of currents in units of ``θ 2^-F``, shape (T, B, ...); the N channels
-        are the third dimension, or that is made of them, channel after channel."""
+        """``sum_u factors[t, u] I[u] + offset[t]`` of currents in units of ``θ 2^-F``, shape (T, B, ...).
+
+        The N channels are the third dimension, or that is made of them, channel after channel.
+        """
         if self.excess is not None:
             units = units + self.excess().to(units).reshape(-1, *units.shape[1:])
         factors, offset = (part.to(units)[..., None] for part in (self.factors, self.offset))

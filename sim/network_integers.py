@@ -1,4 +1,4 @@
-"""A trained network as its hardware computes it: the logits of its integers, and their roundings for a pass in training."""
+"""A trained network as its hardware computes it: the logits of its integers, and their roundings in training."""
 
 from __future__ import annotations
 
@@ -127,6 +127,8 @@ class NetworkIntegers:
         unit = self._unit(index) * scale
         factors = np.ldexp(layer.multipliers / unit, -layer.shift)
         offset = layer.bias - factors.sum(axis=1) * folded.bias * scale
+        # Sums lie on multiples of 2^-S: half of that, and the noise of floating point decides no tie.
+        offset += 2.0 ** (-layer.shift - 1)
         excess = None
         if len(layer.projections) > 1:
             exact, branch = folded.projections[1], layer.projections[1]
