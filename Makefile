@@ -48,6 +48,7 @@ test: $(READY)
 nightly: $(READY)
 	OMP_NUM_THREADS=1 $(RUN)/python -m pytest -n auto --dist worksteal -m "nightly or not nightly"
 	$(RUN)/python scripts/random_networks_nightly.py --networks 200
+	$(RUN)/python scripts/fidelity_nightly.py --networks 2000
 
 lint: $(READY)
 	$(RUN)/ruff format --check .

@@ -11,32 +11,40 @@ from numpy.typing import NDArray
 
 from lmht.gen.folded import FloatArray, FoldedProjection
 
-__all__ = ["residual_shift", "residual_weights"]
+__all__ = ["DEFAULT_GAIN_BITS", "residual_shift", "residual_weights"]
 
-SMALLEST_GAIN = 512
-"""A gain of at least this many units is rounded with a relative error of at most 2^-10."""
-
-HIGHEST_SHIFT = 10
-"""At this shift a gain is off by at most 2^-11 of one step of the first projection's weights, however small it is."""
+DEFAULT_GAIN_BITS = 10
+"""A gain has a relative error of at most 2^-10, or is off by at most 2^-11 of one step of the first projection."""
 
 WIDEST_WEIGHT = 24
 
 
-def residual_shift(ratio: FloatArray) -> int:
+def residual_shift(ratio: FloatArray, gain_bits: int = DEFAULT_GAIN_BITS, largest_weight: int = 1) -> int:
     """Left shift of the first projection that makes its unit fine enough for the gains of the residual branch.
 
-    The smallest shift for which every gain ``round(ratio * 2^shift)`` is at least 512, that is, has a relative error of
-    at most 2^-10 (NUMERICS.md); but at most 10.
+    The smallest shift for which every gain ``round(ratio * 2^shift)`` has a relative error of at most ``2^-gain_bits``
+    (NUMERICS.md); but at most `gain_bits`, where a gain is off by at most ``2^-(gain_bits + 1)`` of one step of the
+    first projection's weights, and at most what lets the largest weight fit into 24 bits.
 
     Parameters
     ----------
     ratio : numpy.ndarray of float64, shape (N,)
         Value of one step of the residual branch's weights over one step of the first projection's; 0 in channels that
         the branch does not reach.
+    gain_bits : int
+        1 to 20.
+    largest_weight : int
+        Largest magnitude of the branch's own integer weights.
     """
     live = ratio[ratio > 0]
     shift = 0
-    while shift < HIGHEST_SHIFT and (np.rint(np.ldexp(live, shift)) < SMALLEST_GAIN).any():
+    while shift < gain_bits:
+        exact = np.ldexp(live, shift)
+        widest = 2 * max(1, largest_weight) * np.rint(2 * exact.max(initial=0))
+        if (
+            np.abs(np.rint(exact) - exact) <= np.ldexp(exact, -gain_bits)
+        ).all() or widest >= 2**WIDEST_WEIGHT:
+            break
         shift += 1
     return shift
 

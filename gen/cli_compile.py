@@ -18,7 +18,9 @@ from lmht.gen.cli_options import (
 from lmht.rtl.checks import STEPS_LIMIT
 
 if TYPE_CHECKING:
+    from lmht.gen.choose_precision import Calibration
     from lmht.gen.compile import CompileOptions
+    from lmht.gen.fidelity import TestImages
 
 __all__ = ["check_spiking", "compile_run"]
 
@@ -51,8 +53,25 @@ def compile_run(
             help="Fraction bits of the membrane, 0 to 24.  [default: those that the run was trained with, or 8]"
         ),
     ] = None,
-    multiplier_bits: Annotated[int, typer.Option(help="Bits of the mixing multipliers, 1 to 24.")] = 12,
-    leak_bits: Annotated[int, typer.Option(help="Fraction bits of the leak, 1 to 16.")] = 8,
+    multiplier_bits: Annotated[
+        int | None, typer.Option(help="Bits of the mixing multipliers, 1 to 24.  [default: 12]")
+    ] = None,
+    leak_bits: Annotated[
+        int | None, typer.Option(help="Fraction bits of the leak, 1 to 16.  [default: 8]")
+    ] = None,
+    gain_bits: Annotated[
+        int | None, typer.Option(help="Bits of the gains of residual branches, 1 to 20.  [default: 10]")
+    ] = None,
+    fidelity: Annotated[
+        float | None,
+        typer.Option(
+            help="Choose all these bits, layer by layer, so that this part of the calibration images gets the class "
+            "that it has in PyTorch; 1 for every image."
+        ),
+    ] = None,
+    calibration_images: Annotated[
+        int, typer.Option(min=1, help="Training images on which --fidelity chooses.")
+    ] = 500,
     bytes_per_beat: Annotated[int, typer.Option(help="Pixels per input beat: 1, 2, 4, 8 or 16.")] = 8,
     bus: Annotated[
         Literal["plain", "axi", "wishbone"], typer.Option(help="Emit the design behind this bus, too.")
@@ -84,6 +103,10 @@ def compile_run(
         ),
     ] = False,
     data_dir: DataDir = None,
+    test_images: Annotated[
+        int,
+        typer.Option(min=0, help="Test images on which the integers are compared with PyTorch; 0 for none."),
+    ] = 1000,
     pixel_density: Annotated[
         float | None, typer.Option(help="Part of the pixels that are not 0.  [default: measured]")
     ] = None,
@@ -98,15 +121,21 @@ def compile_run(
     the sizes of the less busy layers follow from how many pixels and neurons send events; this is measured on
     training images where the data set is at hand, and 20 % and 35 % otherwise.
 
+    Where test images are at hand, the accuracy of the integers stands beside that of the network in PyTorch; more than
+    half a point of difference is a warning. `--fidelity` chooses the bits of membranes, multipliers, leaks and gains on
+    training images, the cheapest first.
+
     \b
     Examples:
       lmht compile runs/mnist --lanes 16 --out build/mnist
       lmht compile runs/mnist --lanes 16,4 --split 0:3 --out build/mnist-three-tiles
       lmht compile runs/cifar --lane-budget 512 --out build/cifar
       lmht compile runs/mnist-cnn --device ecp5-45k --out build/mnist-cnn
+      lmht compile runs/cifar --data-dir DIR --fidelity 0.999 --out build/cifar
       lmht compile runs/mnist --binary --out build/mnist-binary
     """
     from lmht.gen.compile import CompileOptions, compile_network
+    from lmht.gen.fidelity import find_warning
     from lmht.gen.report import report_tables
 
     options = CompileOptions(
@@ -118,6 +147,8 @@ def compile_run(
         fraction_bits=fraction_bits,
         multiplier_bits=multiplier_bits,
         leak_bits=leak_bits,
+        gain_bits=gain_bits,
+        fidelity=fidelity,
         bytes_per_beat=bytes_per_beat,
         bus=bus,
         update_lanes=update_lanes,
@@ -129,8 +160,13 @@ def compile_run(
         spike_density=spike_density,
     )
     check_spiking(run)
-    report = compile_network(run, out, _with_densities(options, run, data_dir))
+    options, test, calibration = _look_at_images(options, run, data_dir, test_images, calibration_images)
+    report = compile_network(run, out, options, test=test, calibration=calibration)
     make_console().print(report_tables(report))
+    if report.classes is None:
+        typer.echo("accuracy of the integers: not compared with PyTorch, since no test images are at hand")
+    elif (warning := find_warning(report.classes)) is not None:
+        typer.echo(f"warning: {warning}", err=True)
 
 
 def check_spiking(run: Path) -> None:
@@ -143,16 +179,40 @@ def check_spiking(run: Path) -> None:
         )
 
 
-def _with_densities(options: CompileOptions, run: Path, data_dir: Path | None) -> CompileOptions:
-    """The options with densities measured on training images, where they are not given and the images are at hand."""
-    if options.pixel_density is not None and options.spike_density is not None:
-        return options
+def _look_at_images(
+    options: CompileOptions, run: Path, data_dir: Path | None, test_images: int, calibration_images: int
+) -> tuple[CompileOptions, TestImages | None, Calibration | None]:
+    """The options with densities measured on training images, where they are not given; the test images that are
+    compared; and the calibration images, if the options need them. All without the images if they are not at hand."""
+    from lmht.gen.choose_precision import Calibration
+    from lmht.gen.fidelity import TestImages
     from lmht.gen.spike_interface import check_spike_interface, draw_frames
-    from lmht.model import load_checkpoint, load_dataset
+    from lmht.model import DataError, load_checkpoint, load_dataset
+    from lmht.model.evaluation import BATCH_SIZE, classify
 
     network, record = load_checkpoint(run)
     check_spike_interface(network)
     if data_dir is None and record.dataset != "digits":
-        return options
-    images = load_dataset(record.dataset, data_dir).train_images[:_MEASURED_IMAGES]
-    return measure_densities(network, draw_frames(images, record.network.coding), options)
+        return options, None, None
+    measured = options.pixel_density is None or options.spike_density is None
+    try:
+        dataset = load_dataset(record.dataset, data_dir)
+    except DataError:
+        if measured or options.fidelity is not None:
+            raise
+        return options, None, None
+    coding = record.network.coding
+    if measured:
+        images = draw_frames(dataset.train_images[:_MEASURED_IMAGES], coding)
+        options = measure_densities(network, images, options)
+    test = None
+    if test_images:
+        test = TestImages(dataset.test_images, dataset.test_labels, test_images, coding)
+    calibration = None
+    if options.fidelity is not None:
+        # Whole batches, so that random spikes are the same in both.
+        images = dataset.train_images[: -(-calibration_images // BATCH_SIZE) * BATCH_SIZE]
+        calibration = Calibration(
+            draw_frames(images, coding)[:calibration_images], classify(network, images)[:calibration_images]
+        )
+    return options, test, calibration

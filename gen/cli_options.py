@@ -176,7 +176,8 @@ def measure_densities(
     from lmht.gen.compile import to_integers
     from lmht.gen.event_statistics import measure_events
 
-    found = measure_events(to_integers(network, options, name="measured"), images)
+    usual = options.model_copy(update={"fidelity": None})  # densities hardly depend on the bits
+    found = measure_events(to_integers(network, usual, name="measured"), images)
     measured = {"pixel_density": found.pixel_density, "spike_density": found.spike_densities or None}
     return options.model_copy(
         update={name: value for name, value in measured.items() if getattr(options, name) is None}

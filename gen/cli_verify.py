@@ -22,6 +22,7 @@ from lmht.gen.cli_options import (
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from lmht.gen.build import Build
     from lmht.sim.report import Difference, VerifyReport
     from lmht.sim.simulation import Progress
 
@@ -105,6 +106,7 @@ def verify(
     except BenchFailure as failure:
         raise Failure(str(failure), FAILED) from None
     _show(report)
+    warning = _show_accuracy(report, opened)
     if waves is not None:
         from lmht.sim.harness import Harness
 
@@ -120,6 +122,26 @@ def verify(
         typer.echo(f"waveform of image {first}: {recorded.waveform}")
     if not report.ok:
         raise Failure(_place(report.differences[0]), FAILED)
+    if warning is not None:
+        typer.echo(f"warning: {warning}", err=True)
+
+
+def _show_accuracy(report: VerifyReport, build: Build) -> str | None:
+    """Print accuracies beside that of the network in PyTorch, as far as it is known; returns a warning."""
+    from lmht.gen.fidelity import accuracy_table, compare_classes, find_warning, read_classes
+
+    measured = read_classes(build.folder)
+    found = {"integers": report.golden_classes, "RTL": report.classes}
+    if not len(report.classes):
+        return None
+    if measured is None:
+        trained = build.source.test_accuracy
+        known = "is not known" if trained is None else f"was {trained:.2%} of all test images after training"
+        typer.echo(f"accuracy of the network in PyTorch: {known}; nothing was measured when it was compiled")
+        return None
+    classes = compare_classes(measured, found)
+    make_console().print(accuracy_table(classes))
+    return find_warning(classes)
 
 
 def _show(report: VerifyReport) -> None:

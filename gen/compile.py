@@ -7,17 +7,19 @@ import time
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lmht.gen.balance_scales import balance_scales
 from lmht.gen.capture import capture
+from lmht.gen.choose_precision import Bits, Calibration, PrecisionTrial, choose_precision
 from lmht.gen.choose_widths import choose_widths
 from lmht.gen.expand_binary import expand_binary
+from lmht.gen.fidelity import CLASSES_FILE, TestImages, measure_classes
 from lmht.gen.files import replaced_folder
 from lmht.gen.fold_batch_norm import fold_batch_norm
-from lmht.gen.folded import FoldedNetwork
+from lmht.gen.folded import ChannelChange, FoldedNetwork
 from lmht.gen.integer import IntegerNetwork
 from lmht.gen.manifest import (
     MANIFEST_FILE,
@@ -31,24 +33,19 @@ from lmht.gen.quantize import quantize
 from lmht.gen.report import CompileReport, expect, report_layers
 from lmht.gen.spike_interface import check_spike_interface, take_drawn_spikes
 from lmht.model import LMHT, Network, RunConfig, SpikingNetwork, load_checkpoint
-from lmht.model.integer_window import LEAK_BITS, MULTIPLIER_BITS
 from lmht.rtl.parameters import DesignParameters
 from lmht.rtl.verilog import is_identifier
 
-__all__ = [
-    "CompileOptions",
-    "compile_network",
-    "design_network",
-    "fold_and_quantize",
-    "is_build",
-    "to_integers",
-]
+__all__ = ["CompileOptions", "compile_network", "design_network", "fold_network", "is_build", "to_integers"]
 
 META_EXPANSION = "binary_expansion"
 """Key of an integer network's ``meta`` under which a binary expansion leaves L and T."""
 
-DEFAULT_FRACTION_BITS = 8
-"""``F`` of networks that were trained with neurons in floating point."""
+META_CHANGES = "channel_changes"
+"""Key of an integer network's ``meta`` under which its clamped channels stand."""
+
+META_TRIALS = "precision_trials"
+"""Key of an integer network's ``meta`` under which the bits that were tried stand."""
 
 _Lanes = Annotated[int, Field(ge=1, le=128)]
 _Part = Annotated[float, Field(ge=0, le=1)]
@@ -66,8 +63,11 @@ class CompileOptions(BaseModel):
     fraction_bits : int or None
         ``F`` of NUMERICS.md; None takes that with which the neurons were trained
         (:attr:`lmht.model.LMHT.fraction_bits`), or 8.
-    multiplier_bits, leak_bits : int
-        ``GB`` and ``FL``.
+    multiplier_bits, leak_bits, gain_bits : int or None
+        ``GB``, ``FL`` and ``RB``; None takes the defaults of :func:`~lmht.gen.quantize.quantize`.
+    fidelity : float or None
+        Choose all bits so that this part of the calibration images, above 0 to 1, gets the same class in PyTorch and in
+        integers (:func:`~lmht.gen.choose_precision.choose_precision`); not with bits that are given.
     weight_bits : int
         Width, 2 to 8, to which weights are rounded that were trained without integers.
     binary : bool
@@ -87,8 +87,10 @@ class CompileOptions(BaseModel):
     device: str | None = None
     split: dict[int, int] = Field(default_factory=dict)
     fraction_bits: int | None = Field(default=None, ge=0, le=24)
-    multiplier_bits: int = Field(default=MULTIPLIER_BITS, ge=1, le=24)
-    leak_bits: int = Field(default=LEAK_BITS, ge=1, le=16)
+    multiplier_bits: int | None = Field(default=None, ge=1, le=24)
+    leak_bits: int | None = Field(default=None, ge=1, le=16)
+    gain_bits: int | None = Field(default=None, ge=1, le=20)
+    fidelity: float | None = Field(default=None, gt=0, le=1)
     weight_bits: int = Field(default=8, ge=2, le=8)
     bytes_per_beat: int = 8
     update_lanes: int | None = Field(default=None, ge=1)
@@ -99,6 +101,20 @@ class CompileOptions(BaseModel):
     bus: Literal["plain", "axi", "wishbone"] = "plain"
     pixel_density: _Part | None = None
     spike_density: _Part | tuple[_Part, ...] | None = None
+
+    @property
+    def given_bits(self) -> dict[str, int]:
+        """Bits of NUMERICS.md that are given, by their names."""
+        found = {name: getattr(self, name) for name in Bits.model_fields}
+        return {name: bits for name, bits in found.items() if bits is not None}
+
+    @model_validator(mode="after")
+    def _bits_are_chosen_or_given(self) -> Self:
+        if self.fidelity is not None and self.given_bits:
+            raise ValueError(
+                f"fidelity chooses {', '.join(self.given_bits)}: give either the bits or the fidelity"
+            )
+        return self
 
 
 @dataclass(frozen=True)
@@ -114,6 +130,9 @@ def compile_network(
     source: Network | SpikingNetwork | IntegerNetwork | str | Path,
     out_dir: str | Path,
     options: CompileOptions | None = None,
+    *,
+    test: TestImages | None = None,
+    calibration: Calibration | None = None,
 ) -> CompileReport:
     """Compile a network into a build folder.
 
@@ -127,6 +146,10 @@ def compile_network(
     out_dir : path
         Folder of the build.
     options : CompileOptions, optional
+    test : TestImages, optional
+        Images on which the accuracy of the integers is compared with that of a trained network.
+    calibration : Calibration, optional
+        Images on which ``options.fidelity`` chooses the bits.
 
     Raises
     ------
@@ -138,13 +161,21 @@ def compile_network(
     options = options or CompileOptions()
     out_dir = Path(out_dir)
     opened = _open_source(source, options.name)
-    if options.binary and isinstance(opened.network, IntegerNetwork):
-        raise ValueError("binary must be off for a network of integers: only a trained network is expanded")
+    if isinstance(opened.network, IntegerNetwork):
+        if options.binary:
+            raise ValueError(
+                "binary must be off for a network of integers: only a trained network is expanded"
+            )
+        if options.fidelity is not None:
+            raise ValueError("fidelity must not be given for a network of integers: its bits are chosen")
     network = (
         opened.network
         if isinstance(opened.network, IntegerNetwork)
-        else to_integers(opened.network, options, name=opened.name)
+        else to_integers(opened.network, options, name=opened.name, calibration=calibration)
     )
+    classes = None
+    if test is not None and not isinstance(opened.network, IntegerNetwork):
+        classes = measure_classes(opened.network, network, test)
     design = design_network(network, options, name=opened.name)
     events = _expected_events(network, options)
     expectation = expect(design, events)
@@ -152,8 +183,9 @@ def compile_network(
     # Here, so that the passes above work without the hardware's sources.
     from lmht.gen.write import write_design
 
+    more = {} if classes is None else {CLASSES_FILE: classes.to_csv()}
     with replaced_folder(out_dir, is_build) as folder:
-        files = write_design(folder, design, network, bus=options.bus)
+        files = write_design(folder, design, network, bus=options.bus, more=more)
         manifest = Manifest(
             lmht_version=version("lmht"),
             name=design.name,
@@ -162,6 +194,9 @@ def compile_network(
             layers=layers,
             expected_cycles_per_image=round(expectation.cycles_per_frame, 3),
             source=_describe_source(opened, network),
+            channel_changes=_describe_changes(network),
+            precision_trials=_describe_trials(network),
+            fidelity=None if classes is None else classes.record(),
             **files,
         )
         (folder / MANIFEST_FILE).write_bytes(manifest.to_json())
@@ -172,56 +207,70 @@ def compile_network(
         architecture=network.architecture,
         layers=layers,
         expansion=_describe_expansion(network),
+        changes=_describe_changes(network),
+        trials=_describe_trials(network),
+        classes=classes,
         expected_cycles_per_image=expectation.cycles_per_frame,
         busiest_stage=expectation.busiest[0],
         seconds=time.perf_counter() - start,
     )
 
 
-def to_integers(network: Network | SpikingNetwork, options: CompileOptions, *, name: str) -> IntegerNetwork:
-    """Passes 1 to 3: capture (or, fully connected, fold batch norm), balance scales, quantize.
-
-    With ``options.binary``, the binary expansion comes before the scales.
-    """
-    return fold_and_quantize(network, options, name=name)[1]
-
-
-def fold_and_quantize(
-    network: Network | SpikingNetwork, options: CompileOptions, *, name: str
-) -> tuple[FoldedNetwork, IntegerNetwork]:
-    """What :func:`to_integers` gives, and beside it the layers that passes 1 and 2 left to be rounded."""
+def fold_network(
+    network: Network | SpikingNetwork, *, weight_bits: int = 8, binary: bool = False
+) -> FoldedNetwork:
+    """Passes 1 and 2: capture (or, fully connected, fold batch norm), expand if `binary`, balance scales."""
     check_spike_interface(network)
     network = take_drawn_spikes(network)
     if isinstance(network, SpikingNetwork):
-        folded = capture(network, weight_bits=options.weight_bits)
+        folded = capture(network, weight_bits=weight_bits)
     else:
         folded = fold_batch_norm(network)
-    meta = {}
-    if options.binary:
-        folded = expand_binary(folded)
-        assert folded.expansion is not None, "it is expanded"
-        meta = {META_EXPANSION: asdict(folded.expansion)}
-    folded = balance_scales(folded)
-    integers = quantize(
-        folded,
-        name=name,
-        fraction_bits=_trained_fraction_bits(network)
-        if options.fraction_bits is None
-        else options.fraction_bits,
-        multiplier_bits=options.multiplier_bits,
-        leak_bits=options.leak_bits,
-        meta=meta,
-    )
-    return folded, integers
+    return balance_scales(expand_binary(folded) if binary else folded)
 
 
-def _trained_fraction_bits(network: Network | SpikingNetwork) -> int:
+def to_integers(
+    network: Network | SpikingNetwork,
+    options: CompileOptions,
+    *,
+    name: str,
+    calibration: Calibration | None = None,
+    folded: FoldedNetwork | None = None,
+) -> IntegerNetwork:
+    """Passes 1 to 3: :func:`fold_network`, unless its result is given as `folded`, then quantize.
+
+    With ``options.fidelity``, the bits are chosen before that, on the images of `calibration`.
+    """
+    folded = folded or fold_network(network, weight_bits=options.weight_bits, binary=options.binary)
+    meta: dict[str, object] = {}
+    if folded.expansion is not None:
+        meta[META_EXPANSION] = asdict(folded.expansion)
+    if folded.changes:
+        meta[META_CHANGES] = [change.model_dump() for change in folded.changes]
+    trained = _trained_fraction_bits(network)
+    bits: dict[str, Any] = options.given_bits
+    if options.fidelity is not None:
+        if trained:
+            raise ValueError(
+                f"fidelity must not be given for a network that was trained with fraction_bits {trained[0]}: "
+                "it has the integers that it was trained with"
+            )
+        if calibration is None:
+            raise ValueError("fidelity needs calibration images: the training images of the run's data set")
+        bits, trials = choose_precision(folded, calibration, options.fidelity, name=name)
+        meta[META_TRIALS] = [trial.model_dump() for trial in trials]
+    elif "fraction_bits" not in bits and trained:
+        if len(trained) > 1:
+            found = " and ".join(map(str, trained))
+            raise ValueError(f"fraction_bits must be given for neurons trained with {found}")
+        bits["fraction_bits"] = trained[0]
+    return quantize(folded, name=name, meta=meta, **bits)
+
+
+def _trained_fraction_bits(network: Network | SpikingNetwork) -> list[int]:
+    """Fraction bits that neurons were trained with."""
     neurons = (part for part in network.modules() if isinstance(part, LMHT))
-    trained = {neuron.fraction_bits for neuron in neurons if neuron.fraction_bits is not None}
-    if len(trained) > 1:
-        found = " and ".join(map(str, sorted(trained)))
-        raise ValueError(f"fraction_bits must be given for neurons trained with {found}")
-    return trained.pop() if trained else DEFAULT_FRACTION_BITS
+    return sorted({neuron.fraction_bits for neuron in neurons if neuron.fraction_bits is not None})
 
 
 def design_network(network: IntegerNetwork, options: CompileOptions, *, name: str) -> DesignParameters:
@@ -276,6 +325,14 @@ def _identifier(text: str) -> str:
 def _describe_expansion(network: IntegerNetwork) -> ExpansionRecord | None:
     found = network.meta.get(META_EXPANSION)
     return None if found is None else ExpansionRecord(**found)
+
+
+def _describe_changes(network: IntegerNetwork) -> tuple[ChannelChange, ...]:
+    return tuple(ChannelChange(**change) for change in network.meta.get(META_CHANGES, ()))
+
+
+def _describe_trials(network: IntegerNetwork) -> tuple[PrecisionTrial, ...]:
+    return tuple(PrecisionTrial(**trial) for trial in network.meta.get(META_TRIALS, ()))
 
 
 def _describe_source(source: _Source, network: IntegerNetwork) -> SourceRecord:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
 
 from lmht.gen.integer import PIXEL_MAX
 from lmht.model import LMHT
@@ -17,6 +18,7 @@ from lmht.rtl.projection import IMAGE, Pooling
 
 __all__ = [
     "BinaryExpansion",
+    "ChannelChange",
     "FloatArray",
     "FoldedLayer",
     "FoldedNetwork",
@@ -119,12 +121,41 @@ class FoldedLayer:
         None in the classifier.
     name : str
         Name of the neurons in the PyTorch network (of the linear layer, in the classifier); empty if it has none.
+    headroom_bits : int
+        Bits that the layer's multipliers get beyond the usual ones, so that a clamped channel, whose scale is the
+        largest, does not take bits from the others.
     """
 
     projections: tuple[FoldedProjection, ...]
     bias: FloatArray
     neuron: FoldedNeuron | None
     name: str = ""
+    headroom_bits: int = 0
+
+
+class ChannelChange(BaseModel):
+    """What :func:`~lmht.gen.balance_scales.balance_scales` changed in a channel.
+
+    Attributes
+    ----------
+    layer, channel : int
+    reason : str
+        What was found and done, in words.
+    gain_before, gain_after : float
+        Current of one unit of the changed input's sum of products, in thresholds.
+    bias_before, bias_after : float
+        In thresholds.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    layer: int
+    channel: int
+    reason: str
+    gain_before: float
+    gain_after: float
+    bias_before: float
+    bias_after: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,12 +174,14 @@ class BinaryExpansion:
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FoldedNetwork:
     """Layers in an order in which each comes after its sources, the classifier last; `input_shape` is
-    (channels, height, width), and `expansion` what the neurons were before
-    :func:`~lmht.gen.expand_binary.expand_binary`, if they were something else."""
+    (channels, height, width), `expansion` what the neurons were before
+    :func:`~lmht.gen.expand_binary.expand_binary`, if they were something else, and `changes` the channels that
+    :func:`~lmht.gen.balance_scales.balance_scales` changed."""
 
     input_shape: Shape
     layers: tuple[FoldedLayer, ...]
     expansion: BinaryExpansion | None = None
+    changes: tuple[ChannelChange, ...] = ()
 
     def input_value(self, projection: FoldedProjection) -> float:
         """``θ_in``: value of one level of the input; 1/255 for pixels, divided by the window of a sum pooling."""

@@ -7,6 +7,9 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from lmht.gen.choose_precision import PrecisionTrial
+from lmht.gen.fidelity import FidelityRecord
+from lmht.gen.folded import ChannelChange
 from lmht.gen.layer_record import LayerRecord
 from lmht.rtl.parameters import DesignParameters
 
@@ -106,6 +109,12 @@ class Manifest(_Record):
         Module that a system instantiates: the design behind its bus, or the design itself.
     ports : tuple of PortRecord
         Its ports.
+    channel_changes : tuple of ChannelChange
+        Channels that were clamped.
+    precision_trials : tuple of PrecisionTrial
+        Bits that were tried; empty without a fidelity to reach.
+    fidelity : FidelityRecord or None
+        Accuracy of the integers beside that of the network in PyTorch; None where there were no images.
     files : dict of str to str
         SHA-256 of every other file, by path relative to the build.
     """
@@ -123,6 +132,9 @@ class Manifest(_Record):
     source: SourceRecord
     top: str
     ports: tuple[PortRecord, ...]
+    channel_changes: tuple[ChannelChange, ...] = ()
+    precision_trials: tuple[PrecisionTrial, ...] = ()
+    fidelity: FidelityRecord | None = None
     files: dict[str, str]
 
     @field_validator("files")

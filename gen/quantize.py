@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lmht.gen.accumulator_unit import residual_shift, residual_weights
+from lmht.gen.accumulator_unit import DEFAULT_GAIN_BITS, residual_shift, residual_weights
 from lmht.gen.folded import FloatArray, FoldedLayer, FoldedNetwork, FoldedNeuron, FoldedProjection
 from lmht.gen.integer import PIXEL_MAX, IntegerLayer, IntegerNetwork
 from lmht.gen.integer_projection import IntegerProjection
@@ -21,14 +21,20 @@ __all__ = ["largest_shift", "quantize"]
 
 SHIFT_LIMIT = 63
 
+WIDEST_MULTIPLIER = 24
+
+Bits = int | Sequence[int]
+"""Of all layers, or of each."""
+
 
 def quantize(
     network: FoldedNetwork,
     *,
     name: str,
-    fraction_bits: int = 8,
-    multiplier_bits: int = 12,
-    leak_bits: int = 8,
+    fraction_bits: Bits = 8,
+    multiplier_bits: Bits = 12,
+    leak_bits: Bits = 8,
+    gain_bits: Bits = DEFAULT_GAIN_BITS,
     meta: Mapping[str, Any] | None = None,
 ) -> IntegerNetwork:
     """Round biases, multipliers, leaks, initial membranes and the gains of residual branches.
@@ -44,8 +50,9 @@ def quantize(
         With balanced scales.
     name : str
         Name of the integer network.
-    fraction_bits, multiplier_bits, leak_bits : int
-        ``F`` (0 to 24), ``GB`` (1 to 24) and ``FL`` (1 to 16) of every layer.
+    fraction_bits, multiplier_bits, leak_bits, gain_bits : int, or sequence of int
+        ``F`` (0 to 24), ``GB`` (1 to 24), ``FL`` (1 to 16) and ``RB`` (1 to 20), of all layers or of each. ``GB`` of a
+        layer with clamped channels grows by its :attr:`~lmht.gen.folded.FoldedLayer.headroom_bits`, up to 24.
     meta : mapping, optional
         Stored with the network.
 
@@ -55,19 +62,21 @@ def quantize(
         If a number does not fit; the message names layer, field, value and allowed range.
     """
     finer = 0 if network.expansion is None else network.expansion.finer_bits
-    check_range("fraction_bits", fraction_bits, 0, 24 - finer)
-    check_range("multiplier_bits", multiplier_bits, 1, 24)
-    check_range("leak_bits", leak_bits, 1, 16)
+    count = len(network.layers)
+    fractions = _per_layer("fraction_bits", fraction_bits, 0, 24 - finer, count)
+    multipliers = _per_layer("multiplier_bits", multiplier_bits, 1, WIDEST_MULTIPLIER, count)
+    leaks = _per_layer("leak_bits", leak_bits, 1, 16, count)
+    gains = _per_layer("gain_bits", gain_bits, 1, 20, count)
     layers = []
     logit_scale = 1.0
     for index, layer in enumerate(network.layers):
         place = f"layer {index} ({layer.name})" if layer.name else f"layer {index}"
         try:
-            inputs = _quantize_inputs(network, layer)
+            inputs = _quantize_inputs(network, layer, gains[index])
             widths: dict[str, Any] = {
-                "fraction_bits": fraction_bits + finer,
-                "multiplier_bits": multiplier_bits,
-                "leak_bits": leak_bits,
+                "fraction_bits": fractions[index] + finer,
+                "multiplier_bits": min(WIDEST_MULTIPLIER, multipliers[index] + layer.headroom_bits),
+                "leak_bits": leaks[index],
             }
             if layer.neuron is None:
                 classifier, logit_scale = _quantize_classifier(layer.bias, inputs, widths)
@@ -83,6 +92,15 @@ def quantize(
         logit_scale=logit_scale,
         meta=meta or {},
     )
+
+
+def _per_layer(name: str, bits: Bits, low: int, high: int, count: int) -> list[int]:
+    found = [bits] * count if isinstance(bits, int) else list(bits)
+    if len(found) != count:
+        raise ValueError(f"{name} must be one number, or {count}, one for each layer, not {len(found)}")
+    for value in found:
+        check_range(name, value, low, high)
+    return found
 
 
 def largest_shift(values: FloatArray, bits: int, *, lowest: int, highest: int) -> int:
@@ -119,7 +137,7 @@ class _Inputs:
         return self.projections[0].input_steps
 
 
-def _quantize_inputs(network: FoldedNetwork, layer: FoldedLayer) -> _Inputs:
+def _quantize_inputs(network: FoldedNetwork, layer: FoldedLayer, gain_bits: int) -> _Inputs:
     """Projections in units of the first one's step, divided by a power of two where a residual branch needs that."""
     main, *residual = layer.projections
     step = main.scale * network.input_value(main)
@@ -128,7 +146,7 @@ def _quantize_inputs(network: FoldedNetwork, layer: FoldedLayer) -> _Inputs:
     for branch in residual:
         reached = branch.weights.any(axis=(1, 2, 3))
         ratio = np.where(reached, branch.scale * network.input_value(branch) / step, 0.0)
-        shift = max(shift, residual_shift(ratio))
+        shift = residual_shift(ratio, gain_bits, int(np.abs(branch.weights).max()))
         weights, weight_bits = residual_weights(branch, ratio, shift)
         branches.append(_integer_projection(network, branch, weights=weights, weight_bits=weight_bits))
     return _Inputs(

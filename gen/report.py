@@ -10,7 +10,10 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from lmht.gen.choose_precision import PrecisionTrial, trials_table
 from lmht.gen.estimate import Estimate, estimate
+from lmht.gen.fidelity import Classes, accuracy_table
+from lmht.gen.folded import ChannelChange
 from lmht.gen.frame_work import expected_frames
 from lmht.gen.layer_record import LayerRecord, describe_layer
 from lmht.gen.manifest import ExpansionRecord
@@ -34,6 +37,12 @@ class CompileReport:
     layers : tuple of LayerRecord
     expansion : ExpansionRecord or None
         What the network was before it was expanded into binary steps.
+    changes : tuple of ChannelChange
+        Channels that were clamped.
+    trials : tuple of PrecisionTrial
+        Bits that were tried.
+    classes : Classes or None
+        Of test images, in PyTorch and by the integers; None where there were none.
     expected_cycles_per_image : float
         In the steady state, at the expected densities.
     busiest_stage : str
@@ -47,6 +56,9 @@ class CompileReport:
     architecture: str
     layers: tuple[LayerRecord, ...]
     expansion: ExpansionRecord | None
+    changes: tuple[ChannelChange, ...]
+    trials: tuple[PrecisionTrial, ...]
+    classes: Classes | None
     expected_cycles_per_image: float
     busiest_stage: str
     seconds: float
@@ -83,6 +95,9 @@ def report_tables(report: CompileReport) -> Group:
     return Group(
         _hardware_table(report),
         _balance_table(report),
+        *([_changes_table(report.changes)] if report.changes else []),
+        *([trials_table(report.trials)] if report.trials else []),
+        *([] if report.classes is None else [accuracy_table(report.classes)]),
         *(Text(line, no_wrap=True, overflow="ignore") for line in lines),
     )
 
@@ -121,6 +136,21 @@ def _hardware_table(report: CompileReport) -> Table:
             f"{layer.accumulator_memory_bits:,}",
             f"{layer.map_accumulator_bits:,}",
             f"{layer.fifo_words:,}" if layer.fifo_words else "-",
+        )
+    return table
+
+
+def _changes_table(changes: Sequence[ChannelChange]) -> Table:
+    table = Table(title="channels that were changed (docs/NUMERICS.md); currents in thresholds")
+    for header in ("layer", "channel"):
+        table.add_column(header, justify="right")
+    table.add_column("because it")
+    for header in ("unit of its sum", "now", "bias", "now"):
+        table.add_column(header, justify="right")
+    for change in changes:
+        numbers = (change.gain_before, change.gain_after, change.bias_before, change.bias_after)
+        table.add_row(
+            str(change.layer), str(change.channel), change.reason, *(f"{number:.4g}" for number in numbers)
         )
     return table
 

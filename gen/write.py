@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -32,12 +32,17 @@ PLAIN = "plain"
 
 
 def write_design(
-    folder: Path, design: DesignParameters, network: IntegerNetwork, *, bus: str = PLAIN
+    folder: Path,
+    design: DesignParameters,
+    network: IntegerNetwork,
+    *,
+    bus: str = PLAIN,
+    more: Mapping[str, bytes] | None = None,
 ) -> dict[str, Any]:
     """Write all files but the manifest; returns what the manifest says about them.
 
     With a `bus` out of :data:`~lmht.rtl.bus_accelerator.BUSES` some of them are the design behind that bus,
-    :func:`~lmht.gen.files.wrapper_name`, and the C driver.
+    :func:`~lmht.gen.files.wrapper_name`, and the C driver. `more` are further files, by name.
     """
     registers = RegisterMap.for_design(design)
     contents = pack_memories(design, network)
@@ -57,6 +62,7 @@ def write_design(
     written: dict[str, bytes] = {
         **wrappers,
         **driver,
+        **(more or {}),
         verilog[0]: emit_verilog(Accelerator(parameters=design), design.name).encode(),
         verilog[1]: memory_source().read_bytes(),
         IMAGE_FILE: image,

@@ -5,7 +5,7 @@ from torch import nn
 
 from .coding import seed_coding
 
-__all__ = ["BATCH_SIZE", "EVALUATION_SEED", "evaluate"]
+__all__ = ["BATCH_SIZE", "EVALUATION_SEED", "classify", "evaluate", "predict"]
 
 EVALUATION_SEED = 0
 """Of the random input spikes of every measurement."""
@@ -14,7 +14,6 @@ BATCH_SIZE = 250
 """Images at a time, and with them drawn their spikes."""
 
 
-@torch.no_grad()
 def evaluate(
     network: nn.Module, images: torch.Tensor, labels: torch.Tensor, batch_size: int = BATCH_SIZE
 ) -> float:
@@ -43,13 +42,21 @@ def evaluate(
         raise ValueError(
             f"labels must be as many as the images, and at least 1, not {len(labels)} for {len(images)}"
         )
+    return float((predict(network, images, batch_size) == labels.cpu()).double().mean())
+
+
+def predict(network: nn.Module, images: torch.Tensor, batch_size: int = BATCH_SIZE) -> torch.Tensor:
+    """Class of every image, int64, shape (N,), on the CPU; images and modes as for :func:`evaluate`."""
+    return classify(network, images, batch_size).argmax(dim=1)
+
+
+@torch.no_grad()
+def classify(network: nn.Module, images: torch.Tensor, batch_size: int = BATCH_SIZE) -> torch.Tensor:
+    """Logits of every image, shape (N, classes), on the CPU; images and modes as for :func:`evaluate`."""
     was_training = network.training
     network.eval()
     seed_coding(network, EVALUATION_SEED)
     device = next(network.parameters()).device
-    correct = 0
-    for batch, expected in zip(images.split(batch_size), labels.split(batch_size), strict=True):
-        predicted = network(batch.to(device)).argmax(dim=1)
-        correct += int((predicted == expected.to(device)).sum())
+    logits = [network(batch.to(device)).cpu() for batch in images.split(batch_size)]
     network.train(was_training)
-    return correct / len(images)
+    return torch.cat(logits)

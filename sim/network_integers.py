@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from lmht.gen.compile import CompileOptions, fold_and_quantize
+from lmht.gen.compile import CompileOptions, fold_network, to_integers
 from lmht.gen.folded import FloatArray
 from lmht.gen.integer import PIXEL_MAX
 from lmht.gen.integer_projection import IntegerProjection
@@ -52,7 +52,8 @@ class NetworkIntegers:
         device = next(network.parameters()).device
         # Hooks that watch a network in training are no part of it; in evaluation the capture refuses them.
         with _without_hooks(network, network.training), torch.autocast(device.type, enabled=False):
-            self._folded, self.integers = fold_and_quantize(network, CompileOptions(), name="network")
+            self._folded = fold_network(network)
+            self.integers = to_integers(network, CompileOptions(), name="network", folded=self._folded)
 
     def logits(self, images: torch.Tensor) -> torch.Tensor:
         """What the hardware computes.

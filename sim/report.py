@@ -154,6 +154,8 @@ class VerifyReport:
         Counters and errors after the run.
     fifo_words : mapping
         The most words that were in the FIFO in front of each input that has one (harness only).
+    classes, golden_classes : numpy.ndarray of int64, shape (images,)
+        Of the RTL, as far as it came, and of the golden model.
     idle, back_pressure, seed, disturb
         As given.
     speed : SpeedComparison or None
@@ -176,6 +178,9 @@ class VerifyReport:
     registers: Mapping[str, int] = field(default_factory=dict)
     fifo_words: Mapping[str, int] = field(default_factory=dict)
     classes: NDArray[np.int64] = field(
+        default_factory=lambda: np.zeros(0, np.int64), repr=False, compare=False
+    )
+    golden_classes: NDArray[np.int64] = field(
         default_factory=lambda: np.zeros(0, np.int64), repr=False, compare=False
     )
     idle: float = 0.0

@@ -140,6 +140,7 @@ def verify(
         registers=run.registers,
         fifo_words=run.fifo_words,
         classes=run.classes,
+        golden_classes=expected.predictions,
         idle=idle,
         back_pressure=back_pressure,
         seed=seed,

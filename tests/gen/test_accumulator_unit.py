@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from lmht.gen.accumulator_unit import HIGHEST_SHIFT, residual_shift, residual_weights
+from lmht.gen.accumulator_unit import DEFAULT_GAIN_BITS, residual_shift, residual_weights
 from lmht.gen.folded import FoldedProjection
 
 
@@ -28,15 +28,31 @@ def test_gains_are_rounded_to_a_thousandth_at_the_smallest_shift(ratio):
     assert (np.abs(gains / ratio - 1) <= 2.0**-10).all()
     assert 2 ** (bits - 2) <= weights.max() < 2 ** (bits - 1)
     if shift > 0:
-        assert np.rint(ratio.min() * 2.0 ** (shift - 1)) < 512
+        coarser = ratio * 2.0 ** (shift - 1)
+        assert (np.abs(np.rint(coarser) / coarser - 1) > 2.0**-10).any()
 
 
 def test_faint_and_dead_channels_do_not_widen_the_others():
     ratio = np.array([3.0, 1e-9, 0.0])
-    assert residual_shift(ratio) == HIGHEST_SHIFT
-    weights, bits = residual_weights(branch([1, 7, 7]), ratio, HIGHEST_SHIFT)
+    assert residual_shift(ratio) == DEFAULT_GAIN_BITS
+    weights, bits = residual_weights(branch([1, 7, 7]), ratio, DEFAULT_GAIN_BITS)
     assert (weights[:, 0, 0, 0].tolist(), bits) == ([3072, 0, 0], 13)
-    assert residual_shift(np.array([3.0, 0.0])) == residual_shift(np.array([3.0])) == 8
+    ratio = np.array([2.7, 0.0])
+    assert residual_shift(ratio) == residual_shift(ratio[:1]) == 8
+
+
+def test_exact_gains_need_no_finer_unit():
+    assert residual_shift(np.array([3.0, 0.0])) == 0
+    assert residual_shift(np.array([3.0, 2.0**-4])) == 4
+
+
+def test_shift_leaves_room_for_the_weights():
+    ratio = np.array([500.3, 0.013])
+    assert residual_shift(ratio) == residual_shift(ratio, largest_weight=8) == DEFAULT_GAIN_BITS
+    shift = residual_shift(ratio, largest_weight=127)
+    _, bits = residual_weights(branch([127, 127], bits=8), ratio, shift)
+    assert bits <= 24
+    assert shift == 7
 
 
 def test_dead_branch():

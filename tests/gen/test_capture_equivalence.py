@@ -15,119 +15,11 @@ from lmht.gen.quantize import quantize
 from lmht.model import QuantConv2d, QuantLinear, SpikingNetwork, WindowLMHT, load_dataset
 from lmht.rtl.projection import IMAGE
 from lmht.sim.golden import GoldenModel
-
-
-class Block(nn.Module):
-    """A convolution with neurons, or two branches that are added in front of neurons."""
-
-    def __init__(self, rng, channels, make_neuron):
-        super().__init__()
-        kind = rng.choice(["plain", "identity", "convolution", "spikes"])
-        groups = int(rng.choice([1, channels if channels % 2 == 0 else 1, 1]))
-        kernel = tuple(int(size) for size in rng.choice([1, 3, 5], 2))
-        self.outputs = channels * int(rng.integers(1, 3)) if kind in ("plain", "convolution") else channels
-        stride = int(rng.choice([1, 2])) if kind in ("plain", "convolution") else 1
-        padding = (kernel[0] // 2, kernel[1] // 2)
-        bits = int(rng.integers(2, 9))
-        conv = QuantConv2d(
-            channels,
-            self.outputs,
-            kernel,
-            stride,
-            padding,
-            groups=groups,
-            bias=bool(rng.integers(2)),
-            weight_bits=bits,
-        )
-        norm = nn.BatchNorm2d(self.outputs) if rng.integers(4) else nn.Identity()
-        self.body = nn.Sequential(conv, norm)
-        if kind == "spikes":
-            self.body.append(make_neuron())
-        if kind == "convolution":
-            short = QuantConv2d(channels, self.outputs, 1, stride, weight_bits=4)
-            self.short = nn.Sequential(short, nn.BatchNorm2d(self.outputs))
-        else:
-            self.short = nn.Identity() if kind in ("identity", "spikes") else None
-        self.neuron = make_neuron()
-
-    def forward(self, spikes):
-        current = self.body(spikes)
-        return self.neuron(current if self.short is None else self.short(spikes) + current)
-
-
-def random_module(rng, input_shape, classes):
-    """Image, blocks with pooling between them, and a classifier; batch norms with statistics of random images."""
-    steps, levels = int(rng.integers(1, 5)), int(rng.integers(1, 4))
-
-    def make_neuron():
-        neuron = WindowLMHT(levels, steps, float(rng.choice([0.5, 1.0])), float(rng.choice([0.0, 0.25])))
-        nn.init.normal_(neuron.omega_logits)
-        nn.init.constant_(neuron.leak_logit, float(rng.normal()))
-        return neuron
-
-    def make_pool(map_size):
-        size = tuple(
-            int(rng.integers(1, min(limit, length) + 1))
-            for limit, length in zip((2, 3), map_size, strict=True)
-        )
-        return nn.MaxPool2d(size) if rng.integers(2) else nn.AvgPool2d(size)
-
-    channels = int(rng.choice([2, 4, 6]))
-    stem = QuantConv2d(input_shape[0], channels, 3, padding=1, weight_bits=int(rng.integers(2, 9)))
-    parts = [stem, nn.BatchNorm2d(channels), make_neuron()]
-    if rng.integers(3) == 0:
-        parts.insert(0, nn.AvgPool2d(2))
-    for _ in range(int(rng.integers(1, 4))):
-        if rng.integers(2):
-            parts.append(make_pool(shape_behind(parts, input_shape)[1:]))
-        parts.append(Block(rng, channels, make_neuron))
-        channels = parts[-1].outputs
-    parts.append(nn.AdaptiveAvgPool2d(1) if rng.integers(2) else nn.Identity())
-    parts.append(nn.Flatten())
-    (features,) = shape_behind(parts, input_shape)
-    if rng.integers(2):
-        parts += [QuantLinear(features, 12), nn.BatchNorm1d(12), make_neuron()]
-        features = 12
-    return nn.Sequential(*parts, QuantLinear(features, classes, bias=True, weight_bits=8))
-
-
-def shape_behind(parts, input_shape):
-    value = torch.zeros(2, *input_shape)
-    for part in parts:
-        for module in part.modules():
-            if isinstance(module, WindowLMHT):
-                module.batch = 2
-        value = part.eval()(value)
-    return value.shape[1:]
-
-
-def random_network(seed, input_shape=(2, 9, 8), classes=5):
-    rng = np.random.default_rng(seed)
-    torch.manual_seed(seed)
-    network = SpikingNetwork(
-        random_module(rng, input_shape, classes), input_shape=input_shape, classes=classes
-    )
-    images = random_images(rng, 64, input_shape)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            module.weight.data *= torch.sign(torch.rand(len(module.weight)) - 0.2)
-            nn.init.normal_(module.bias, 0.3, 0.5)
-            module.momentum = None
-    network.train()
-    with torch.no_grad():
-        for _ in range(4):
-            network(images)
-    return network.eval(), random_images(rng, 40, input_shape)
+from lmht.sim.random_pytorch import random_convolutional, random_images
 
 
 def to_integers(folded, **options):
     return quantize(balance_scales(folded), name="n", **options)
-
-
-def random_images(rng, count, shape):
-    images = rng.integers(0, 256, (count, *shape), dtype=np.uint8)
-    return torch.from_numpy(images * (rng.random(images.shape) < 0.6))
 
 
 def observe(network, images):
@@ -190,7 +82,7 @@ def sources_of(folded, images, levels):
 @settings(max_examples=30, derandomize=True)
 @given(st.integers(0, 2**31))
 def test_currents_of_every_layer(seed):
-    network, images = random_network(seed)
+    network, images = random_convolutional(seed)
     folded = capture(network)
     currents, levels, logits = observe(network, images)
     sources = sources_of(folded, images, levels)
@@ -205,7 +97,7 @@ def test_networks_are_of_every_kind():
     """The seeds below reach what the tests above are for, and few of the layers are silent or saturated."""
     kinds, activity = set(), []
     for seed in range(20):
-        network, images = random_network(seed)
+        network, images = random_convolutional(seed)
         folded = capture(network)
         _, levels, _ = observe(network, images)
         activity += [float((level > 0).double().mean()) for level in levels.values()]
@@ -228,7 +120,7 @@ def test_rounding_stays_within_its_bounds(seed):
     In units of ``θ 2^-F``: every G is off by half a unit of 2^-S, every gain of a residual branch by half a unit of the
     accumulator, and the bias and the shift by half a unit.
     """
-    network, images = random_network(seed)
+    network, images = random_convolutional(seed)
     folded = balance_scales(capture(network))
     integers = quantize(folded, name="n")
     _, levels, _ = observe(network, images)
@@ -272,9 +164,9 @@ def test_the_bounds_are_tight_enough_to_find_a_fault():
     seed = next(
         seed
         for seed in range(50)
-        if any(len(layer.projections) == 2 for layer in capture(random_network(seed)[0]).layers)
+        if any(len(layer.projections) == 2 for layer in capture(random_convolutional(seed)[0]).layers)
     )
-    network, images = random_network(seed)
+    network, images = random_convolutional(seed)
     folded = balance_scales(capture(network))
     index = next(index for index, layer in enumerate(folded.layers) if len(layer.projections) == 2)
     layer = folded.layers[index]
@@ -298,7 +190,7 @@ def test_golden_model_agrees_on_random_images():
     precise = {"fraction_bits": 14, "multiplier_bits": 22, "leak_bits": 16}
     agreements, errors = [], []
     for seed in range(8):
-        network, _ = random_network(seed)
+        network, _ = random_convolutional(seed)
         images = random_images(np.random.default_rng(seed + 100), 200, (2, 9, 8))
         integers = to_integers(capture(network), **precise)
         with torch.no_grad():
@@ -354,7 +246,7 @@ def test_fine_biases_are_what_the_agreement_needs():
     for fine in (False, True):
         differences = []
         for seed in range(8):
-            network, images = random_network(seed)
+            network, images = random_convolutional(seed)
             folded = balance_scales(capture(network))
             if not fine:
                 folded = replace(
