@@ -29,6 +29,7 @@ from lmht.gen.own_behaviour import check_hooks, check_no_global_hooks, check_own
 from lmht.gen.shared_storage import SharedStorage
 from lmht.gen.spike_interface import check_spike_interface, count_spikes
 from lmht.model import QuantConv2d, QuantLinear, SpikingNetwork, WindowLMHT
+from lmht.model.joined_norm import JOINED_NORMS
 from lmht.model.memory_order import in_best_format
 from lmht.model.tracing import describe_place, is_normalize
 from lmht.rtl.checks import check_range
@@ -102,16 +103,16 @@ class _Capture:
         self.module_rules: dict[type[nn.Module], Callable[..., Value]] = {
             **dict.fromkeys((nn.Conv2d, QuantConv2d), partial(convolve, weight_bits=weight_bits)),
             **dict.fromkeys((nn.Linear, QuantLinear), partial(multiply, weight_bits=weight_bits)),
-            **dict.fromkeys((nn.BatchNorm1d, nn.BatchNorm2d), normalize),
+            **dict.fromkeys((nn.BatchNorm1d, nn.BatchNorm2d, *JOINED_NORMS), normalize),
             WindowLMHT: self._add_layer,
             **WEIGHTLESS,
         }
 
     def run(self) -> FoldedNetwork:
         """Follow the graph from the image to the logits."""
-        device = next(self.network.parameters(), torch.empty(0)).device
+        parameter = next(self.network.parameters(), torch.empty(0))
         generator = torch.Generator().manual_seed(0)
-        images = torch.rand(IMAGES, *self.network.input_shape, generator=generator).to(device)
+        images = torch.rand(IMAGES, *self.network.input_shape, generator=generator).to(parameter)
         for neuron in self.network.neurons().values():
             neuron.batch = IMAGES
         for node in self.graph.nodes:
@@ -261,7 +262,7 @@ class _Capture:
             )
         self.layers.append(replace(value.layer, name=name or self._classifier_name(result)))
         self._check_use()
-        expected = self.network(images)
+        expected = self.network.run_modules(images)
         logits = self.tensors[result].unflatten(0, (self.network.steps, IMAGES)).mean(dim=0)
         if not torch.allclose(logits, expected, rtol=1e-3, atol=1e-3):
             raise CaptureError(

@@ -236,12 +236,13 @@ def to_integers(
     *,
     name: str,
     calibration: Calibration | None = None,
+    folded: FoldedNetwork | None = None,
 ) -> IntegerNetwork:
-    """Passes 1 to 3: :func:`fold_network`, then quantize.
+    """Passes 1 to 3: :func:`fold_network`, unless its result is given as `folded`, then quantize.
 
     With ``options.fidelity``, the bits are chosen before that, on the images of `calibration`.
     """
-    folded = fold_network(network, weight_bits=options.weight_bits, binary=options.binary)
+    folded = folded or fold_network(network, weight_bits=options.weight_bits, binary=options.binary)
     meta: dict[str, object] = {}
     if folded.expansion is not None:
         meta[META_EXPANSION] = asdict(folded.expansion)

@@ -27,7 +27,7 @@ def make_coded_network(module: nn.Module, config: ConvNetworkConfig) -> SpikingN
         As :class:`SpikingNetwork`.
     """
     parts: OrderedDict[str, nn.Module] = OrderedDict()
-    coding = make_window_coding(config.coding, config.steps)
+    coding = make_window_coding(config.coding, config.steps, config.fraction_bits)
     if coding is not None:
         parts["coding"] = coding
     parts["network"] = module

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 from torch import nn
 
@@ -11,6 +13,8 @@ from .spike_fields import Coding
 from .window_neurons import WindowLMHT
 
 __all__ = ["BernoulliCoding", "make_coding", "make_window_coding", "seed_coding", "uses_random_coding"]
+
+_Neurons = TypeVar("_Neurons", bound=LMHT)
 
 
 class BernoulliCoding(nn.Module):
@@ -72,24 +76,33 @@ class BernoulliCoding(nn.Module):
         return f"steps={self.steps}"
 
 
-def make_coding(coding: Coding, steps: int) -> LMHT | BernoulliCoding | None:
+def make_coding(
+    coding: Coding, steps: int, fraction_bits: int | None = None
+) -> LMHT | BernoulliCoding | None:
     """Coding in front of a network with a dimension of steps; None if pixels enter as currents.
 
     Constant-rate coding is that of IF neurons with ``θ = 1`` and the pixels as currents. With ``v[-1] = 1/2`` they
-    spike ``round(T x)`` times, as evenly as can be, and no pixel of 8 bits ever lies on a threshold.
+    spike ``round(T x)`` times, as evenly as can be, and no pixel of 8 bits ever lies on a threshold. In hardware they
+    are a layer like any other, with the same ``fraction_bits``.
     """
     if coding == "bernoulli":
         return BernoulliCoding(steps)
-    return LMHT(1, steps, 1.0, 0.5, mixing="identity", leak=1.0) if coding == "constant" else None
+    return _if_neurons(LMHT, steps, fraction_bits) if coding == "constant" else None
 
 
-def make_window_coding(coding: Coding, steps: int) -> WindowLMHT | BernoulliCoding | None:
+def make_window_coding(
+    coding: Coding, steps: int, fraction_bits: int | None = None
+) -> WindowLMHT | BernoulliCoding | None:
     """The same for a network whose steps are merged into the batch."""
     if coding == "constant":
-        return WindowLMHT(1, steps, 1.0, 0.5, mixing="identity", leak=1.0)
+        return _if_neurons(WindowLMHT, steps, fraction_bits)
     made = make_coding(coding, steps)
     assert not isinstance(made, LMHT), "IF neurons are made above"
     return made
+
+
+def _if_neurons(kind: type[_Neurons], steps: int, fraction_bits: int | None) -> _Neurons:
+    return kind(1, steps, 1.0, 0.5, mixing="identity", leak=1.0, fraction_bits=fraction_bits)
 
 
 def uses_random_coding(network: nn.Module) -> bool:

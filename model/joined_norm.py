@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from .normalization import TimeBatchNorm
 
-__all__ = ["JoinedBatchNorm", "join_norms"]
+__all__ = ["JOINED_NORMS", "JoinedBatchNorm", "join_norms"]
 
 
 class JoinedBatchNorm(_BatchNorm):
@@ -71,6 +71,9 @@ _JOINED: dict[type[nn.Module], type[nn.Module]] = {
     nn.BatchNorm3d: _Joined3d,
     TimeBatchNorm: _JoinedTime,
 }
+
+JOINED_NORMS = (_Joined1d, _Joined2d)
+"""What ``nn.BatchNorm1d`` and ``nn.BatchNorm2d`` become: the same, but in training."""
 
 
 def join_norms(network: nn.Module) -> None:

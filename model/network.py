@@ -7,6 +7,7 @@ from torch import nn
 
 from .coding import BernoulliCoding, make_coding
 from .config import NetworkConfig
+from .hardware import has_hardware_rounding, integers_of, run_as_hardware
 from .neurons import LMHT, QCFS
 from .normalization import TimeBatchNorm
 from .quantization import QuantLinear
@@ -123,7 +124,7 @@ class Network(nn.Module):
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
-        self.coding = make_coding(config.coding, config.steps)
+        self.coding = make_coding(config.coding, config.steps, config.fraction_bits)
         widths = config.widths
         last = len(widths) - 2
         self.layers = nn.ModuleList()
@@ -158,7 +159,7 @@ class Network(nn.Module):
         return self.config.threshold if has_output_neurons(self.config.readout) else None
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Classify images.
+        """Classify images; with ``fraction_bits`` as hardware does (:func:`~lmht.model.hardware.run_as_hardware`).
 
         Parameters
         ----------
@@ -173,8 +174,13 @@ class Network(nn.Module):
         Raises
         ------
         ValueError
-            If the images have another shape, or in evaluation mode a pixel outside its range.
+            If the images have another shape, in evaluation mode a pixel lies outside its range, or with
+            ``fraction_bits`` hardware has not what the network is made of.
         """
+        return run_as_hardware(self, images) if has_hardware_rounding(self) else self.run_modules(images)
+
+    def run_modules(self, images: torch.Tensor) -> torch.Tensor:
+        """What the layers compute in floating point, but for the roundings of their neurons; as :meth:`forward`."""
         value = self._as_input(images)
         for layer in self.layers:
             value = layer(value)
@@ -193,6 +199,9 @@ class Network(nn.Module):
         """
         if self.config.activation == "qcfs":
             raise ValueError("activation must be lmht for spikes, not qcfs: convert the network first")
+        if not self.training and has_hardware_rounding(self):
+            found = integers_of(self).spike_levels(images)
+            return [found[layer.neuron].flatten(2) for layer in self.layers if layer.neuron is not None]
         levels = []
         value = self._as_input(images)
         for layer in self.layers:

@@ -8,7 +8,7 @@ from torch import nn
 from .checks import check_choice, check_integer, check_number, check_positive
 from .fused import Staircase, fused_window
 from .fused_qcfs import fused_qcfs
-from .integer_window import integer_window
+from .integer_window import RoundedMixing, integer_window
 from .memory_order import in_memory_order
 from .surrogate import SurrogateStaircase
 
@@ -58,7 +58,8 @@ class LMHT(nn.Module):
         0 to 1.5 fixes λ.
     fraction_bits : int or None
         Fraction bits ``F`` of the membrane, 0 to 16, with which mixing, leak and membrane are rounded as in hardware
-        (:func:`lmht.model.integer_window.integer_window`); None computes in floating point.
+        (:func:`lmht.model.integer_window.integer_window`); None computes in floating point. A network whose neurons
+        have them computes with the hardware's integers outside training (:mod:`lmht.model.hardware`).
     detach : bool or None
         Whether no gradient passes through ``v[t-1]``; None is the rule of the neurons' own paper equations: False with
         ``mixing="identity"``, where steps have no other way to exchange gradients, and True otherwise.
@@ -71,6 +72,9 @@ class LMHT(nn.Module):
         ω, zeros at the start; only with ``mixing="learned"``.
     leak_logit : torch.nn.Parameter, scalar
         α, zero at the start; only with ``leak="learned"``.
+    rounded : RoundedMixing or None
+        With ``fraction_bits``, roundings that depend on the weights in front; a network sets them for every pass in
+        training.
 
     Raises
     ------
@@ -100,6 +104,7 @@ class LMHT(nn.Module):
             if fraction_bits > 16:
                 raise ValueError(f"fraction_bits must be between 0 and 16, or None, not {fraction_bits}")
         self.fraction_bits = fraction_bits
+        self.rounded: RoundedMixing | None = None
         self.levels = check_integer("levels", levels, 1)
         self.steps = steps = check_integer("steps", steps, 1)
         self.theta = check_positive("theta", theta)
@@ -156,7 +161,7 @@ class LMHT(nn.Module):
         omega = None if self.mixing == "identity" else self.mixing_matrix()
         staircase = Staircase(self.theta, self.levels, self.initial_membrane, self.detach)
         if self.fraction_bits is not None:
-            return integer_window(current, omega, self.leak(), staircase, self.fraction_bits)
+            return integer_window(current, omega, self.leak(), staircase, self.fraction_bits, self.rounded)
         return fused_window(current, omega, self.leak(), staircase)
 
     def forward_plain(self, current: torch.Tensor) -> torch.Tensor:

@@ -116,7 +116,7 @@ def build_own_network(source: OwnSource, config: BuildConfig) -> SpikingNetwork:
 @torch.no_grad()
 def _try_out(network: SpikingNetwork) -> None:
     training = network.training
-    network.eval()(torch.zeros(2, *network.example_shape))
+    network.eval().run_modules(torch.zeros(2, *network.example_shape))
     network.train(training)
 
 

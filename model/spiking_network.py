@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from .checks import check_choice, check_integer
+from .hardware import has_hardware_rounding, integers_of, run_as_hardware
 from .memory_order import in_best_format
 from .network import analog_image, check_pixels
 from .readout import read_out
@@ -95,7 +96,7 @@ class SpikingNetwork(nn.Module):
         return list(self.neurons().values())[-1].theta if has_output_neurons(self.readout) else None
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Classify images.
+        """Classify images; with ``fraction_bits`` as hardware does (:func:`~lmht.model.hardware.run_as_hardware`).
 
         Parameters
         ----------
@@ -111,8 +112,13 @@ class SpikingNetwork(nn.Module):
         ------
         ValueError
             If the images or the module's output have another shape, the module calls ``view`` on maps that are not in
-            PyTorch's contiguous format, or in evaluation mode a pixel lies outside its range.
+            PyTorch's contiguous format, in evaluation mode a pixel lies outside its range, or with ``fraction_bits``
+            hardware has not what the module is made of.
         """
+        return run_as_hardware(self, images) if has_hardware_rounding(self) else self.run_modules(images)
+
+    def run_modules(self, images: torch.Tensor) -> torch.Tensor:
+        """What the module computes in floating point, but for the roundings of its neurons; as :meth:`forward`."""
         if images.dim() == 0 or tuple(images.shape[1:]) != self.example_shape:
             shape = ", ".join(str(size) for size in self.example_shape)
             raise ValueError(f"images must have shape (batch, {shape}), not {tuple(images.shape)}")
@@ -162,10 +168,13 @@ class SpikingNetwork(nn.Module):
 
         hooks = [neuron.register_forward_hook(partial(keep, name)) for name, neuron in self.neurons().items()]
         try:
-            self(images)
+            self.run_modules(images)
         finally:
             for hook in hooks:
                 hook.remove()
+        if not self.training and has_hardware_rounding(self):
+            levels = integers_of(self).spike_levels(images)
+            return {name: levels[neuron].view_as(found[name]) for name, neuron in self.neurons().items()}
         return found
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["RoundHalfUp", "SurrogateStaircase"]
+__all__ = ["RoundHalfUp", "StraightThrough", "SurrogateStaircase"]
 
 
 class SurrogateStaircase(torch.autograd.Function):
@@ -34,3 +34,15 @@ class RoundHalfUp(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
         return gradients[0]
+
+
+class StraightThrough(torch.autograd.Function):
+    """A value that was rounded in whatever way, with the gradient of the value before."""
+
+    @staticmethod
+    def forward(ctx: Any, value: torch.Tensor, rounded: torch.Tensor) -> torch.Tensor:
+        return rounded.view_as(rounded)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return gradients[0], None

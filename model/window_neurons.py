@@ -68,7 +68,11 @@ class WindowLMHT(LMHT):
             output: torch.Tensor = run(window).flatten(0, 1)
             return output
 
-        return in_memory_order(over_window, current)
+        if self.rounded is None:
+            return in_memory_order(over_window, current)
+        # The roundings of channels are for channels in their own place.
+        format_ = torch.channels_last if current.dim() == 4 else torch.contiguous_format
+        return over_window(current).contiguous(memory_format=format_)
 
     def _check_rows(self, current: torch.Tensor) -> int:
         if self.batch is None:
