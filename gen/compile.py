@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
-from torch import nn
 
 from lmht.gen.balance_scales import balance_scales
 from lmht.gen.capture import capture
@@ -250,8 +249,8 @@ def _open_source(source: Network | SpikingNetwork | IntegerNetwork | str | Path,
         return _Source(source, None, name or _identifier(source.name))
     if isinstance(source, Network | SpikingNetwork):
         return _Source(source, None, name or "lmht_design")
-    if isinstance(source, nn.Module):
-        check_spike_interface(source)
+    if not isinstance(source, str | Path):
+        check_spike_interface(source)  # which says how to unwrap it
     network, run = load_checkpoint(source)
     return _Source(network, run, name or _identifier(Path(source).resolve().name))
 
