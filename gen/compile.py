@@ -313,8 +313,8 @@ def _open_source(source: Network | SpikingNetwork | IntegerNetwork | str | Path,
         return _Source(source, None, name or _identifier(source.name))
     if isinstance(source, Network | SpikingNetwork):
         return _Source(source, None, name or "lmht_design")
-    if isinstance(source, nn.Module):
-        check_spike_interface(source)
+    if not isinstance(source, str | Path):
+        check_spike_interface(source)  # which says how to unwrap it
     network, run = load_checkpoint(source)
     return _Source(network, run, name or _identifier(Path(source).resolve().name))
 

@@ -7,8 +7,9 @@ import torch
 from lmht.gen.capture import capture
 from lmht.gen.fold_batch_norm import fold_batch_norm
 from lmht.gen.spike_interface import check_spike_interface, take_drawn_spikes
-from lmht.model import ConvNetworkConfig, NetworkConfig, OwnSource, SpikingNetwork, build_network
+from lmht.model import ConvNetworkConfig, Network, NetworkConfig, OwnSource, SpikingNetwork, build_network
 from lmht.model.conversion import convert_with_config
+from lmht.model.qcfs_network import QCFSNetwork
 
 __all__ = ["try_capture"]
 
@@ -40,6 +41,7 @@ def try_capture(config: NetworkConfig | ConvNetworkConfig, source: OwnSource | N
     with torch.random.fork_rng(devices=[]):
         network = build_network(config, source=source)
         if config.activation == "qcfs":
+            assert isinstance(network, Network | QCFSNetwork)
             network, _ = convert_with_config(network, config.levels, config.steps)
     try:
         check_spike_interface(network)

@@ -11,8 +11,9 @@ __all__ = ["check_choice", "check_integer", "check_number", "check_positive"]
 
 def _plain(value: object) -> object:
     """A number of NumPy or PyTorch (a scalar, or an array without dimensions) as Python's; all else as it is."""
-    has_no_dimensions = isinstance(value, np.ndarray | torch.Tensor) and value.ndim == 0
-    return value.item() if has_no_dimensions or isinstance(value, np.generic) else value
+    if isinstance(value, np.ndarray | torch.Tensor) and value.ndim == 0:
+        return value.item()
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def check_integer(field: str, value: object, minimum: int, maximum: int | None = None) -> int:

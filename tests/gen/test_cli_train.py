@@ -305,3 +305,70 @@ def test_network_without_qcfs_is_not_converted(tmp_path, fails):
     )
     line = fails("convert", tmp_path / "run", "--out", tmp_path / "converted")
     assert line.endswith("run: activation must be qcfs for conversion, not lmht")
+
+
+UNMAPPED = {
+    "norm": (
+        "nn.BatchNorm2d(1), nn.Conv2d(1, 4, 3), config.make_neuron(), nn.Flatten(), nn.Linear(144, 10)",
+        "1 (QuantConv2d): its input is the image, normalized, which is not mapped; the first layer takes the pixels",
+    ),
+    "affine": (
+        "Norm(), nn.Conv2d(1, 4, 3), config.make_neuron(), nn.Flatten(), nn.Linear(144, 10)",
+        "0 (Norm): sub: it is not mapped; the first layer takes the pixels as they are",
+    ),
+    "pooling": (
+        "nn.Conv2d(1, 4, 3), nn.AvgPool2d(2), config.make_neuron(), nn.Flatten(), nn.Linear(36, 10)",
+        "1 (AvgPool2d): average pooling in front of neurons is not mapped",
+    ),
+    "two norms": (
+        "nn.Conv2d(1, 4, 3), config.make_neuron(), nn.GroupNorm(2, 4), nn.Flatten(), nn.Linear(144, 10)",
+        "2 (GroupNorm): it is not mapped",
+    ),
+}
+
+
+def write_unmapped(folder, name):
+    path = folder / "mine.py"
+    path.write_text(
+        "from torch import nn\n\nclass Norm(nn.Module):\n    def forward(self, x):\n        return (x - 0.3) / 0.4\n\n"
+        f"def build(config):\n    return nn.Sequential({UNMAPPED[name][0]})\n"
+    )
+    return f"{path}:build"
+
+
+@pytest.mark.parametrize("name", UNMAPPED)
+def test_what_hardware_does_not_have_is_refused_before_training(name, tmp_path, fails):
+    out = tmp_path / "run"
+    line = fails("train", "--net", write_unmapped(tmp_path, name), *QUICK, "--out", out)
+    assert line.startswith(UNMAPPED[name][1])
+    assert line.endswith("--weight-bits float trains it all the same)")
+    assert not out.exists()
+
+
+def test_the_same_for_hybrid_training(tmp_path, fails):
+    net = write_unmapped(tmp_path, "norm")
+    line = fails("train", "--method", "hybrid", "--net", net, *QUICK, "--out", tmp_path / "run")
+    assert line.startswith(UNMAPPED["norm"][1])
+
+
+def test_in_float_it_is_trained(tmp_path):
+    command = ["train", "--net", write_unmapped(tmp_path, "norm"), *QUICK, "--weight-bits", "float"]
+    assert main([*command, "--out", str(tmp_path / "run")]) == 0
+
+
+def test_a_read_out_without_hardware_is_trained_with_a_note(tmp_path, capsys):
+    command = ["train", "--net", "64-8-10", *QUICK, "--readout", "last-step", "--out", str(tmp_path / "run")]
+    assert main(command) == 0
+    assert capsys.readouterr().err.startswith(
+        "note: the network is trained, but hardware cannot be made of it: readout must be mean or spike-count"
+    )
+
+
+def test_a_fully_connected_network_is_tried_too(tmp_path, fails, monkeypatch):
+    def fail(network):
+        raise ValueError("layer 0: planted")
+
+    monkeypatch.setattr("lmht.gen.trial_capture.fold_batch_norm", fail)
+    assert fails("train", "--net", "64-8-10", *QUICK, "--out", tmp_path / "run").startswith(
+        "layer 0: planted ("
+    )

@@ -175,6 +175,54 @@ def in_place(value):
     return changed + value
 
 
+class Renamed(nn.Module):
+    """A change in place of a value that `alias` names once more."""
+
+    def __init__(self, alias):
+        super().__init__()
+        self.conv, self.alias = nn.Conv2d(1, 4, 3), alias
+
+    def forward(self, image):
+        value = F.relu(self.conv(image))
+        same = self.alias(value)
+        same += F.avg_pool2d(value, 1)
+        return (same + value).mean((2, 3))
+
+
+def lonely(value):
+    same = F.dropout(value.contiguous(), 0.5, training=False)
+    same += 1
+    return F.relu(same, inplace=True).mean((2, 3))
+
+
+@pytest.mark.parametrize(
+    "alias",
+    [
+        lambda value: F.dropout(value, 0.5, training=False),
+        nn.Identity(),
+        nn.Dropout(0.2),
+        lambda value: value.view(value.shape),
+        lambda value: value.contiguous().reshape(value.shape),
+    ],
+)
+def test_a_change_in_place_under_another_name_is_refused(alias):
+    with pytest.raises(ConversionError, match=r"\(Renamed\): iadd: it changes its operand in place"):
+        convert_module(Renamed(alias), images(), 2, 2)
+
+
+def test_a_change_in_place_that_nothing_else_sees_is_converted():
+    convert_module(Functions(lonely), images(), 2, 2)
+
+
+@pytest.mark.parametrize("flatten", [lambda x: x.view(x.size(0), -1), lambda x: x.view(x.shape[0], -1)])
+def test_a_view_of_maps_is_converted(flatten):
+    """A spiking network's maps are not contiguous: the converted one reshapes."""
+    module = Functions(flatten)
+    viewed = convert_module(module, images(), 2, 2)
+    module.function = lambda x: x.reshape(x.size(0), -1)
+    assert torch.equal(viewed(images()), convert_module(module, images(), 2, 2)(images()))
+
+
 MAX = "the mean over the steps of a maximum is not the maximum of the means; use average pooling"
 
 
