@@ -1,7 +1,7 @@
 """Unit of a layer's accumulators, and the integers of a residual branch in it.
 
-The unit is one step of the first projection's weights, ``s θ_in``, divided by ``2^shift``. It has to be fine enough for the
-gains of a residual branch.
+The unit is one step of the first projection's weights, ``s θ_in``, divided by ``2^shift``. It has to be fine enough for
+the gains of a residual branch.
 """
 
 from __future__ import annotations
