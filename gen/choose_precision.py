@@ -16,7 +16,16 @@ from lmht.gen.integer import IntegerNetwork
 from lmht.gen.quantize import quantize
 from lmht.sim.golden import GoldenModel
 
-__all__ = ["LADDER", "Bits", "Calibration", "PrecisionTrial", "choose_precision", "trials_table"]
+__all__ = [
+    "DEEP_BITS",
+    "LADDER",
+    "SHALLOW_LAYERS",
+    "Bits",
+    "Calibration",
+    "PrecisionTrial",
+    "choose_precision",
+    "trials_table",
+]
 
 
 class Bits(BaseModel):
@@ -48,6 +57,12 @@ LADDER = tuple(
     )
 )
 """What is tried, the cheapest first."""
+
+DEEP_BITS = Bits(fraction_bits=16, multiplier_bits=18, leak_bits=16, gain_bits=13)
+"""Default of networks with more layers than :data:`SHALLOW_LAYERS`: a level that moves in one layer moves others in the
+next, so that the same roundings cost a deep network far more classes."""
+
+SHALLOW_LAYERS = 4
 
 
 class PrecisionTrial(BaseModel):

@@ -50,17 +50,17 @@ def compile_run(
     fraction_bits: Annotated[
         int | None,
         typer.Option(
-            help="Fraction bits of the membrane, 0 to 24.  [default: those that the run was trained with, or 8]"
+            help="Fraction bits of the membrane, 0 to 24.  [default: those of the training, or 8; 16 above 4 layers]"
         ),
     ] = None,
     multiplier_bits: Annotated[
-        int | None, typer.Option(help="Bits of the mixing multipliers, 1 to 24.  [default: 12]")
+        int | None, typer.Option(help="Bits of the mixing multipliers, 1 to 24.  [default: 12; 18]")
     ] = None,
     leak_bits: Annotated[
-        int | None, typer.Option(help="Fraction bits of the leak, 1 to 16.  [default: 8]")
+        int | None, typer.Option(help="Fraction bits of the leak, 1 to 16.  [default: 8; 16]")
     ] = None,
     gain_bits: Annotated[
-        int | None, typer.Option(help="Bits of the gains of residual branches, 1 to 20.  [default: 10]")
+        int | None, typer.Option(help="Bits of the gains of residual branches, 1 to 20.  [default: 10; 13]")
     ] = None,
     fidelity: Annotated[
         float | None,

@@ -14,7 +14,14 @@ from torch import nn
 
 from lmht.gen.balance_scales import balance_scales
 from lmht.gen.capture import capture
-from lmht.gen.choose_precision import Bits, Calibration, PrecisionTrial, choose_precision
+from lmht.gen.choose_precision import (
+    DEEP_BITS,
+    SHALLOW_LAYERS,
+    Bits,
+    Calibration,
+    PrecisionTrial,
+    choose_precision,
+)
 from lmht.gen.choose_widths import choose_widths
 from lmht.gen.expand_binary import expand_binary
 from lmht.gen.fidelity import CLASSES_FILE, TestImages, measure_classes
@@ -63,9 +70,10 @@ class CompileOptions(BaseModel):
         What :class:`~lmht.gen.plan.PlanOptions` says.
     fraction_bits : int or None
         ``F`` of NUMERICS.md; None takes that with which the neurons were trained
-        (:attr:`lmht.model.LMHT.fraction_bits`), or 8.
+        (:attr:`lmht.model.LMHT.fraction_bits`), or 8, or 16 for deep networks.
     multiplier_bits, leak_bits, gain_bits : int or None
-        ``GB``, ``FL`` and ``RB``; None takes the defaults of :func:`~lmht.gen.quantize.quantize`.
+        ``GB``, ``FL`` and ``RB``; None takes the defaults of :func:`~lmht.gen.quantize.quantize`,
+        or of deep networks (:data:`~lmht.gen.choose_precision.DEEP_BITS`), as for ``fraction_bits``.
     fidelity : float or None
         Choose all bits so that this part of the calibration images, above 0 to 1, gets the same class in PyTorch and in
         integers (:func:`~lmht.gen.choose_precision.choose_precision`); not with bits that are given.
@@ -265,6 +273,8 @@ def to_integers(
             found = " and ".join(map(str, trained))
             raise ValueError(f"fraction_bits must be given for neurons trained with {found}")
         bits["fraction_bits"] = trained[0]
+    elif not trained and len(folded.layers) > SHALLOW_LAYERS:
+        bits = DEEP_BITS.model_dump() | bits
     return quantize(folded, name=name, meta=meta, **bits)
 
 

@@ -132,3 +132,13 @@ def test_layers_may_have_their_own_bits(network):
     assert np.abs(integers.layers[2].multipliers).max() < 2**9
     with pytest.raises(ValueError, match="fraction_bits must be one number, or 3, one for each layer, not 2"):
         quantize(folded, name="n", fraction_bits=[8, 8])
+
+
+@pytest.mark.parametrize(("architecture", "bits"), [("48-9-9-9-10", 8), ("48-9-9-9-9-10", 16)])
+def test_deep_networks_have_finer_defaults(make_network, architecture, bits):
+    integers = to_integers(make_network(architecture), CompileOptions(), name="n")
+    assert {layer.fraction_bits for layer in integers.layers} == {bits}
+    given = to_integers(make_network(architecture), CompileOptions(fraction_bits=7), name="n")
+    assert {layer.fraction_bits for layer in given.layers} == {7}
+    trained = to_integers(make_network(architecture, fraction_bits=9), CompileOptions(), name="n")
+    assert {(layer.fraction_bits, layer.multiplier_bits) for layer in trained.layers} == {(9, 12)}
