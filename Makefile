@@ -5,12 +5,16 @@ PYTHON ?= python3
 BUILD ?= build/demo/design
 DATA ?=
 VENV := .venv
-RUN := $(VENV)/bin
+# Not the commands beside it: the line that names their Python breaks at some folders' names.
+RUN := $(VENV)/bin/python
+LMHT := $(RUN) -P -m lmht.gen.cli
 READY := $(VENV)/.ready
 
-ifneq ($(DATA),)
-export LMHT_DATA := $(DATA)
+# As they were given, and through the environment: neither make nor the shell then splits or expands a path.
+ifneq ($(value DATA),)
+export LMHT_DATA := $(value DATA)
 endif
+export BUILD_FOLDER := $(value BUILD)
 
 .NOTPARALLEL:
 .PHONY: help .venv demo test nightly lint bench soc clean
@@ -28,42 +32,42 @@ help:
 .venv: $(READY)
 
 $(READY): requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "error: Python 3.11 or newer is needed; name one: make PYTHON=python3.12" >&2; exit 1; }
-	@for tool in g++ make perl; do command -v $$tool >/dev/null || \
-	  { echo "error: $$tool is not on PATH; Verilator needs g++, make and perl" >&2; exit 1; }; done
-	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+	@for tool in g++ make; do command -v $$tool >/dev/null || \
+	  { echo "error: $$tool is not on PATH; Verilator needs g++ and make" >&2; exit 1; }; done
+	@"$(PYTHON)" -c 'import venv, ensurepip' 2>/dev/null || \
 	  { echo "error: $(PYTHON) has no venv module (Debian package: python3-venv)" >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(RUN)/python -m pip install -qq --requirement requirements.lock
-	$(RUN)/python -m pip install -qq --no-deps --no-build-isolation --editable .
+	"$(PYTHON)" -m venv $(VENV)
+	$(RUN) -m pip install -qq --requirement requirements.lock
+	$(RUN) -m pip install -qq --no-deps --no-build-isolation --editable .
 	@touch $@
 
 demo: $(READY)
-	$(RUN)/lmht demo
+	$(LMHT) demo
 
 test: $(READY)
-	OMP_NUM_THREADS=1 $(RUN)/python -m pytest -n auto --dist worksteal
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --dist worksteal
 
 nightly: $(READY)
-	OMP_NUM_THREADS=1 $(RUN)/python -m pytest -n auto --dist worksteal -m "nightly or not nightly"
-	$(RUN)/python scripts/random_networks_nightly.py --networks 200
-	$(RUN)/python scripts/fidelity_nightly.py --networks 2000
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --dist worksteal -m "nightly or not nightly"
+	$(RUN) scripts/random_networks_nightly.py --networks 200
+	$(RUN) scripts/fidelity_nightly.py --networks 2000
 
 lint: $(READY)
-	$(RUN)/ruff format --check .
-	$(RUN)/ruff check .
-	$(RUN)/python scripts/install_copy.py build/lint
-	MYPYPATH=build/lint $(RUN)/mypy
+	$(RUN) -m ruff format --check .
+	$(RUN) -m ruff check .
+	$(RUN) scripts/install_copy.py build/lint
+	MYPYPATH=build/lint $(RUN) -m mypy
 
 bench: $(READY)
-	@test $(BUILD) != build/demo/design -o -e $(BUILD)/manifest.json || $(RUN)/lmht demo
-	$(RUN)/lmht bench $(BUILD)
+	@test "$$BUILD_FOLDER" != build/demo/design -o -e "$$BUILD_FOLDER/manifest.json" || $(LMHT) demo
+	$(LMHT) bench "$$BUILD_FOLDER"
 
 soc: $(READY)
-	$(RUN)/python -m pip install -qq --requirement requirements-soc.lock
-	@test $(BUILD) != build/demo/design -o -e $(BUILD)/manifest.json || $(RUN)/lmht demo
-	$(RUN)/lmht soc $(BUILD)
+	$(RUN) -m pip install -qq --requirement requirements-soc.lock
+	@test "$$BUILD_FOLDER" != build/demo/design -o -e "$$BUILD_FOLDER/manifest.json" || $(LMHT) demo
+	$(LMHT) soc "$$BUILD_FOLDER"
 
 clean:
 	rm -rf build .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,7 +1,7 @@
 """Unit of a layer's accumulators, and the integers of a residual branch in it.
 
-The unit is one step of the first projection's weights, ``s θ_in``, divided by ``2^shift``. It has to be fine enough for the
-gains of a residual branch.
+The unit is one step of the first projection's weights, ``s θ_in``, divided by ``2^shift``. It has to be fine enough for
+the gains of a residual branch.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ __all__ = ["DEFAULT_GAIN_BITS", "residual_shift", "residual_weights"]
 
 DEFAULT_GAIN_BITS = 10
 """A gain has a relative error of at most 2^-10, or is off by at most 2^-11 of one step of the first projection."""
+
+MOST_OWN_SHIFT = 10
+"""Of a branch whose weights are all divisible by a power of two."""
 
 WIDEST_WEIGHT = 24
 
@@ -51,14 +54,18 @@ def residual_shift(ratio: FloatArray, gain_bits: int = DEFAULT_GAIN_BITS, larges
 
 def residual_weights(
     projection: FoldedProjection, ratio: FloatArray, shift: int
-) -> tuple[NDArray[np.int64], int]:
+) -> tuple[NDArray[np.int64], int, int]:
     """``w[n, c] * R[n]`` with ``R[n] = round(ratio[n] 2^shift)``, half to even, and the width that they need.
+
+    Where all are divisible by a power of two, it is taken out and becomes a left shift.
 
     Returns
     -------
     weights : numpy.ndarray of int64, the shape of the projection's
     weight_bits : int
         2 to 24.
+    own_shift : int
+        Left shift of the branch.
 
     Raises
     ------
@@ -66,7 +73,10 @@ def residual_weights(
         If a weight needs more than 24 bits.
     """
     gains = np.rint(np.ldexp(ratio, shift))
-    weights = projection.weights * gains[:, None, None, None]
+    weights = projection.weights * gains[:, None, None, None].astype(np.int64)
+    together = int(np.bitwise_or.reduce(weights, axis=None))
+    own_shift = min((together & -together).bit_length() - 1, MOST_OWN_SHIFT) if together else 0
+    weights >>= own_shift
     largest = int(np.abs(weights).max())
     weight_bits = max(2, largest.bit_length() + 1)
     if weight_bits > WIDEST_WEIGHT:
@@ -74,4 +84,4 @@ def residual_weights(
             f"weight_bits of the residual branch must be between 2 and {WIDEST_WEIGHT}, not {weight_bits}: one of its "
             f"channels is {ratio.max():.3g} times as strong as a step of the first branch's weights"
         )
-    return weights.astype(np.int64), weight_bits
+    return weights, weight_bits, own_shift

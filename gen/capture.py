@@ -19,15 +19,19 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from lmht.gen.capture_operations import FUNCTIONS, IN_PLACE, METHODS, REASONS, WEIGHTLESS, asks_for_size
+from lmht.gen.capture_operations import FUNCTIONS, METHODS, REASONS, WEIGHTLESS, asks_for_size
 from lmht.gen.capture_trace import evaluation_mode, trace
 from lmht.gen.capture_values import CaptureError, Currents, Spikes, UnmappedError, Value
-from lmht.gen.capture_weights import convolve, describe_neurons, multiply, normalize
+from lmht.gen.capture_weights import NO_NORMALIZATION, convolve, describe_neurons, multiply, normalize
 from lmht.gen.folded import FoldedLayer, FoldedNetwork
+from lmht.gen.input_affine import insert_constants, normalize_image
+from lmht.gen.own_behaviour import check_hooks, check_no_global_hooks, check_own_behaviour
+from lmht.gen.shared_storage import SharedStorage
 from lmht.gen.spike_interface import check_spike_interface, count_spikes
 from lmht.model import QuantConv2d, QuantLinear, SpikingNetwork, WindowLMHT
 from lmht.model.joined_norm import JOINED_NORMS
-from lmht.model.tracing import describe_place
+from lmht.model.memory_order import in_best_format
+from lmht.model.tracing import describe_place, is_normalize
 from lmht.rtl.checks import check_range
 from lmht.rtl.projection import IMAGE
 
@@ -67,8 +71,20 @@ def capture(network: SpikingNetwork, *, weight_bits: int = 8) -> FoldedNetwork:
     """
     check_range("weight_bits", weight_bits, 2, 8)
     check_spike_interface(network)
+    _check_outside(network)
     with evaluation_mode(network), torch.no_grad():
         return _Capture(network, weight_bits).run()
+
+
+def _check_outside(network: SpikingNetwork) -> None:
+    """Refuse what is done around the network's module, which the trace does not see."""
+    try:
+        check_no_global_hooks()
+        check_hooks(network)
+        kind = next(kind for kind in type(network).__mro__ if kind.__module__.startswith("lmht.model."))
+        check_own_behaviour(network, kind)
+    except UnmappedError as refusal:
+        raise CaptureError(f"network ({type(network).__name__}): {refusal}") from None
 
 
 class _Capture:
@@ -81,6 +97,7 @@ class _Capture:
         self.last_users = {used: node for node in self.graph.nodes for used in node.all_input_nodes}
         self.values: dict[fx.Node, Any] = {}
         self.tensors: dict[fx.Node, Any] = {}
+        self.shared = SharedStorage()
         self.layers: list[FoldedLayer] = []
         self.neuron_names = {neuron: name for name, neuron in network.neurons().items()}
         self.module_rules: dict[type[nn.Module], Callable[..., Value]] = {
@@ -102,7 +119,8 @@ class _Capture:
             try:
                 if node.op == "placeholder":
                     self.values[node] = Spikes(source=IMAGE, source_shape=self.network.input_shape)
-                    self.tensors[node] = images.contiguous(memory_format=torch.channels_last)
+                    self.tensors[node] = in_best_format(images, self.network)
+                    self.shared.after(node, self.tensors[node], {})
                 elif node.op == "output":
                     self._finish(node, images)
                 else:
@@ -112,7 +130,9 @@ class _Capture:
             for used in node.all_input_nodes:
                 if self.last_users[used] is node:
                     del self.tensors[used]
-        return FoldedNetwork(input_shape=self.network.input_shape, layers=tuple(self.layers))
+        return insert_constants(
+            FoldedNetwork(input_shape=self.network.input_shape, layers=tuple(self.layers))
+        )
 
     def _follow(self, node: fx.Node) -> None:
         arguments, named = fx.node.map_arg((node.args, node.kwargs), lambda used: self.values[used])
@@ -120,11 +140,13 @@ class _Capture:
         understood = None
         if sees_values and not asks_for_size(node.op, node.target, node.args):
             understood = self._apply(node, arguments, named)
+        self.shared.before(self.tensors)
         tensor = self._compute(node)
+        self.shared.after(node, tensor, self.tensors)
+        self._check_finite(tensor)
         if understood is None:
-            if node.op == "get_attr" or isinstance(tensor, torch.Tensor):
-                raise UnmappedError(f"a tensor that is not computed from the image is not mapped; {ACCEPTED}")
-            self.values[node] = tensor
+            constant = isinstance(tensor, torch.Tensor)
+            self.values[node] = tensor.detach().cpu().double().numpy() if constant else tensor
         else:
             self._check_shape(understood, tensor)
             self.values[node] = understood
@@ -138,12 +160,9 @@ class _Capture:
         else:
             rule = METHODS.get(str(node.target)) if node.op == "call_method" else FUNCTIONS.get(node.target)
         if rule is None:
+            if any(isinstance(value, Spikes) and value.source == IMAGE for value in arguments):
+                raise UnmappedError(f"it is not mapped; {NO_NORMALIZATION}")
             raise UnmappedError(f"it is not mapped; {ACCEPTED}")
-        first = node.all_input_nodes[0]
-        if node.target in IN_PLACE and len(first.users) > 1:
-            raise UnmappedError(
-                "it changes its operand in place, which is used elsewhere too; use a plain sum"
-            )
         try:
             signature(rule).bind(*arguments, **named)
         except TypeError as error:
@@ -152,8 +171,8 @@ class _Capture:
 
     def _module_rule(self, target: str) -> Callable[..., Value]:
         module = self.root.get_submodule(target)
-        if module._forward_hooks or module._forward_pre_hooks:
-            raise UnmappedError("it has hooks, which hardware would not run; remove them")
+        if is_normalize(module):
+            return partial(normalize_image, mean=module.mean, std=module.std)
         kind = next(
             (kind for kind in type(module).__mro__ if kind in self.module_rules or kind in REASONS), None
         )
@@ -161,11 +180,9 @@ class _Capture:
             raise UnmappedError(REASONS[kind])
         if kind is None:
             raise UnmappedError(f"it is not mapped; {ACCEPTED}")
-        for name in ("forward", "_conv_forward"):
-            if getattr(type(module), name, None) is not getattr(kind, name, None):
-                raise UnmappedError(
-                    f"it has a {name} of its own and is not mapped; use {kind.__name__} itself"
-                )
+        check_own_behaviour(module, kind)
+        if module.training:
+            raise UnmappedError("it stays in training mode after eval(), which hardware does not have")
         if kind not in WEIGHTLESS and self.calls[target] > 1:
             raise UnmappedError(
                 f"it is called {self.calls[target]} times; use a module of its own for every place"
@@ -198,6 +215,12 @@ class _Capture:
             raise UnmappedError(
                 f"it fails on an image of shape {self.network.input_shape} ({text})"
             ) from error
+
+    def _check_finite(self, tensor: Any) -> None:
+        """Numbers that are not finite belong to where they come from first: NaN is unequal to itself further on."""
+        if isinstance(tensor, torch.Tensor) and not torch.isfinite(tensor).all():
+            worst = tensor[~torch.isfinite(tensor)].flatten()[0].item()
+            raise UnmappedError(f"its result on random images must be finite, not {worst}")
 
     def _check_shape(self, value: Value, tensor: Any) -> None:
         rows = IMAGES if value.is_timeless else self.network.steps * IMAGES

@@ -6,6 +6,7 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -13,19 +14,53 @@ from torch.nn import functional as F
 from lmht.gen import capture_pooling as pooling
 from lmht.gen.capture_values import Currents, Spikes, UnmappedError, Value
 from lmht.gen.capture_weights import add_currents
+from lmht.gen.input_affine import apply_constant
 from lmht.model import LMHT, QCFS, TimeBatchNorm
 
-__all__ = ["FUNCTIONS", "IN_PLACE", "METHODS", "REASONS", "WEIGHTLESS", "asks_for_size"]
+__all__ = ["FUNCTIONS", "METHODS", "REASONS", "WEIGHTLESS", "asks_for_size"]
 
 
 def _add(input: Any, other: Any, *, alpha: float = 1) -> Value:
     if isinstance(input, int) and input == 0 and isinstance(other, Spikes | Currents):
         return other  # where the built-in sum() begins
     if not (isinstance(input, Spikes | Currents) and isinstance(other, Spikes | Currents)):
-        raise UnmappedError("only two branches of the network can be added; put a constant into a bias")
+        if alpha != 1:
+            raise UnmappedError(f"alpha {alpha} is not mapped; leave it out")
+        return _with_constant(lambda value, constant: apply_constant(value, offset=constant), input, other)
     if alpha != 1:
         raise UnmappedError(f"alpha {alpha} is not mapped; leave it out")
     return add_currents(input, other)
+
+
+def _subtract(input: Any, other: Any) -> Value:
+    if isinstance(input, Spikes | Currents):
+        return apply_constant(input, offset=-_number(other))
+    return apply_constant(other, gain=-1.0, offset=_number(input))
+
+
+def _multiply(input: Any, other: Any) -> Value:
+    return _with_constant(lambda value, constant: apply_constant(value, gain=constant), input, other)
+
+
+def _divide(input: Any, other: Any) -> Value:
+    divisor = _number(other)
+    if not (divisor != 0).all():
+        raise UnmappedError("the image must not be divided by 0")
+    return apply_constant(input, gain=1 / divisor)
+
+
+def _with_constant(rule: Callable[[Value, Any], Value], input: Any, other: Any) -> Value:
+    """Of two operands the value and the constant, in whichever order they come."""
+    first = isinstance(input, Spikes | Currents)
+    return rule(input, _number(other)) if first else rule(other, _number(input))
+
+
+def _number(constant: Any) -> Any:
+    if isinstance(constant, Spikes | Currents):
+        raise UnmappedError(
+            "two branches of the network can be added, and no more; multiply by constants only"
+        )
+    return np.asarray(constant, dtype=np.float64)
 
 
 def _same(input: Value) -> Value:
@@ -34,6 +69,9 @@ def _same(input: Value) -> Value:
 
 FUNCTIONS: dict[object, Callable[..., Value]] = {
     **dict.fromkeys((operator.add, operator.iadd, torch.add), _add),
+    **dict.fromkeys((operator.sub, torch.sub), _subtract),
+    **dict.fromkeys((operator.mul, torch.mul), _multiply),
+    **dict.fromkeys((operator.truediv, torch.div), _divide),
     **dict.fromkeys((F.avg_pool2d, torch._C._nn.avg_pool2d), pooling.avg_pool),
     **dict.fromkeys((F.max_pool2d, torch.max_pool2d), pooling.max_pool),
     F.adaptive_avg_pool2d: pooling.adaptive_avg_pool,
@@ -45,13 +83,13 @@ FUNCTIONS: dict[object, Callable[..., Value]] = {
 
 METHODS: dict[str, Callable[..., Value]] = {
     **dict.fromkeys(("add", "add_"), _add),
+    "sub": _subtract,
+    "mul": _multiply,
+    "div": _divide,
     **dict.fromkeys(("flatten", "reshape", "view"), pooling.flatten),
     "mean": pooling.global_mean,
     **dict.fromkeys(("clone", "contiguous"), _same),
 }
-
-IN_PLACE = (operator.iadd, "add_")
-"""Additions that change their first operand."""
 
 WEIGHTLESS: dict[type[nn.Module], Callable[[Any, Any], Value]] = {
     nn.AvgPool2d: lambda value, module: pooling.avg_pool(

@@ -10,17 +10,23 @@ from torch import nn
 
 from lmht.gen.capture_values import Currents, Spikes, UnmappedError, Value
 from lmht.gen.fold_batch_norm import float64, fold_norm
-from lmht.gen.folded import FoldedLayer, FoldedNeuron, FoldedProjection
+from lmht.gen.folded import FloatArray, FoldedLayer, FoldedNeuron, FoldedProjection
+from lmht.gen.input_affine import fold_affine, image_affine
 from lmht.model import QuantConv2d, QuantLinear, WindowLMHT, quantize_symmetric
 from lmht.rtl.checks import LEVELS_LIMIT, STEPS_LIMIT
 from lmht.rtl.projection import STRIDES
 
-__all__ = ["add_currents", "convolve", "describe_neurons", "multiply", "normalize"]
+__all__ = ["NO_NORMALIZATION", "add_currents", "convolve", "describe_neurons", "multiply", "normalize"]
+
+NO_NORMALIZATION = (
+    "before its first weights, an image may only be normalized: a gain and an offset for each channel, as "
+    "(x - mean) / std or a batch norm"
+)
 
 
 def convolve(value: Value, module: nn.Conv2d, weight_bits: int) -> Currents:
     """A convolution; plain weights are rounded to `weight_bits`, channel by channel."""
-    spikes = _weight_input(value)
+    spikes, affine = _weight_input(value)
     if spikes.flat:
         raise UnmappedError("its input is flattened; convolve maps of (rows, channels, height, width)")
     if module.padding_mode != "zeros":
@@ -36,9 +42,10 @@ def convolve(value: Value, module: nn.Conv2d, weight_bits: int) -> Currents:
             raise UnmappedError(
                 f"padding {padding} is not mapped for kernel {module.kernel_size}; use less than the kernel"
             )
-    return _currents(
+    found = _currents(
         spikes, module, weight_bits, stride=stride, padding=padding, groups=module.groups, flat=False
     )
+    return _of_affine(found, affine)
 
 
 def _padding(module: nn.Conv2d) -> tuple[int, int]:
@@ -55,7 +62,7 @@ def _padding(module: nn.Conv2d) -> tuple[int, int]:
 
 def multiply(value: Value, module: nn.Linear, weight_bits: int) -> Currents:
     """A linear layer: the convolution whose kernel covers the whole map."""
-    spikes = _weight_input(value)
+    spikes, affine = _weight_input(value)
     if not spikes.flat:
         raise UnmappedError(
             "its input is a map and only its last dimension would be multiplied; flatten it before"
@@ -63,12 +70,23 @@ def multiply(value: Value, module: nn.Linear, weight_bits: int) -> Currents:
     inputs = int(np.prod(spikes.shape))
     if module.in_features != inputs:
         raise UnmappedError(f"in_features is {module.in_features}, and its input has {inputs}")
-    return _currents(spikes, module, weight_bits, kernel=spikes.shape[1:], flat=True)
+    return _of_affine(_currents(spikes, module, weight_bits, kernel=spikes.shape[1:], flat=True), affine)
 
 
-def _weight_input(value: Value) -> Spikes:
+def _of_affine(currents: Currents, affine: tuple[FloatArray, FloatArray] | None) -> Currents:
+    return currents if affine is None else replace(currents, layer=fold_affine(currents.layer, *affine))
+
+
+def _weight_input(value: Value) -> tuple[Spikes, tuple[FloatArray, FloatArray] | None]:
+    """The pixels or spikes that weights see, and gain and offset of every channel of a normalized image."""
     if isinstance(value, Spikes):
-        return value
+        return value, None
+    image = image_affine(value)
+    if image is not None:
+        spikes, gain, offset = image
+        return spikes, (gain, offset)
+    if not value.is_weighted and value.is_timeless:
+        raise UnmappedError(f"its input is the image, normalized, which is not mapped; {NO_NORMALIZATION}")
     raise UnmappedError(
         "its input is a current or a sum; put neurons in front, so that it takes their spikes or the image"
     )
@@ -122,6 +140,8 @@ def normalize(value: Value, module: nn.BatchNorm1d | nn.BatchNorm2d) -> Currents
     )
     if (module.running_var < 0).any():
         raise UnmappedError(f"running_var must be at least 0, not {module.running_var.min():g}")
+    if (module.running_var + module.eps <= 0).any():
+        raise UnmappedError("running_var + eps must be above 0, not 0: it gives nan")
     currents = value.as_currents() if isinstance(value, Spikes) else value
     if currents.flat and currents.shape[1:] != (1, 1):
         raise UnmappedError(
@@ -154,12 +174,13 @@ def add_currents(first: Value, second: Value) -> Currents:
 
 def describe_neurons(module: WindowLMHT) -> FoldedNeuron:
     """The numbers of neurons, in the ranges that the hardware has."""
-    for name, found, limit in (("levels", module.levels, LEVELS_LIMIT), ("steps", module.steps, STEPS_LIMIT)):
+    try:
+        neuron = FoldedNeuron.of(module)
+    except (TypeError, ValueError) as error:
+        raise UnmappedError(str(error)) from None
+    for name, found, limit in (("levels", neuron.levels, LEVELS_LIMIT), ("steps", neuron.steps, STEPS_LIMIT)):
         if found > limit:
             raise UnmappedError(f"{name} must be between 1 and {limit}, not {found}")
-    neuron = FoldedNeuron.of(module)
-    if not (np.isfinite(neuron.mixing).all() and np.isfinite(neuron.leak).all()):
-        raise UnmappedError("mixing and leak must be finite")
     return neuron
 
 

@@ -54,7 +54,7 @@ def bound_accumulators(layer: IntegerLayer) -> Interval:
 
 
 def bound_currents(layer: IntegerLayer, accumulator: Interval) -> tuple[Interval, Interval]:
-    """Ranges of shape (T, N): of every partial ``sum_u G A`` with its rounding term, and of ``J``, which has the bias."""
+    """Ranges of shape (T, N): of every partial ``sum_u G A`` with its rounding term, and of ``J`` with its bias."""
     gains = layer.multipliers.astype(object)
     products = Interval(gains * accumulator.low, gains * accumulator.high)
     partial = products.with_zero()

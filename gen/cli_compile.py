@@ -196,7 +196,7 @@ def _look_at_images(
         return options, None, None
     measured = options.pixel_density is None or options.spike_density is None
     try:
-        dataset = load_dataset(record.dataset, data_dir)
+        dataset = load_dataset(record.dataset, data_dir, coding=record.network.coding)
     except DataError:
         if measured or options.fidelity is not None:
             raise

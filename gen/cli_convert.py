@@ -45,5 +45,5 @@ def convert(
     steps = record.network.steps if steps is None else steps
     check_buildable(levels, steps)
     at_hand = data_dir is not None or record.dataset == "digits"
-    dataset = load_dataset(record.dataset, data_dir) if at_hand else None
+    dataset = load_dataset(record.dataset, data_dir, coding=record.network.coding) if at_hand else None
     show_run(out, convert_run(run, out, levels, steps, dataset, overwrite=overwrite))

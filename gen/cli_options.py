@@ -163,8 +163,8 @@ def load_build_data(build: Build, data_dir: Path | None) -> Dataset:
         raise ValueError(
             f"{build.folder}: compiled from a network without a training run: its data set is unknown"
         )
-    dataset = load_dataset(name, data_dir)
     coding = (build.source.network or {}).get("coding", "direct")
+    dataset = load_dataset(name, data_dir, coding=coding)
     return replace(dataset, test_images=draw_frames(dataset.test_images, coding))
 
 

@@ -17,6 +17,7 @@ class CodingName(StrEnum):
     constant = "constant"
     bernoulli = "bernoulli"
     frames = "frames"
+    mean_frames = "mean-frames"
 
 
 class ReadoutName(StrEnum):

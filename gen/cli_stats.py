@@ -45,7 +45,7 @@ def stats(
 
     network, record = load_checkpoint(run)
     check_spike_interface(network)
-    dataset = load_dataset(record.dataset, data_dir)
+    dataset = load_dataset(record.dataset, data_dir, coding=record.network.coding)
     available = len(dataset.test_images)
     count = parse_image_count(images or str(min(_DEFAULT_IMAGES, available)), available, dataset.name)
     integers = to_integers(network, CompileOptions(), name=run.resolve().name)

@@ -104,7 +104,10 @@ def train(
         typer.Option(help="Firing threshold, or QCFS's first upper end.  [default: 2/L, 1 for L = 1, or 2]"),
     ] = None,
     initial_membrane: Annotated[
-        float | None, typer.Option(help="Membrane before the first step.  [default: 0]")
+        float | None,
+        typer.Option(
+            help="Membrane before the first step, absolute as --theta, not a multiple.  [default: 0]"
+        ),
     ] = None,
     integration: Annotated[
         IntegrationName | None,
@@ -114,7 +117,7 @@ def train(
         CodingName | None,
         typer.Option(
             help="The image as currents, as spikes at a constant rate, or as random spikes; event data as a frame for "
-            "each step.  [default: direct, or frames]"
+            "each step, or as the mean of ten frames.  [default: direct, or frames]"
         ),
     ] = None,
     readout: Annotated[
@@ -176,6 +179,7 @@ def train(
 
     What is not given comes from the recipe; the defaults are for what it leaves open. FUNCTION takes one argument with
     input_shape, classes and make_neuron() and returns a torch.nn.Module; the folder of the run keeps a copy of FILE.py.
+    A network of which no hardware could be made is refused before the first epoch, unless its weights are in float.
 
     \b
     Examples:
@@ -195,6 +199,7 @@ def train(
       lmht train --method hybrid --data mnist --data-dir DIR --net mnist-cnn --out runs/hybrid-cnn
       torchrun --nproc-per-node 2 -m lmht.gen.cli train --batch-size 64 --out runs/two-processes
     """
+    from lmht.gen.trial_capture import try_capture
     from lmht.model import ConvNetworkConfig, TrainingInterrupted, load_dataset, train_hybrid
     from lmht.model import train as train_network
     from lmht.model.hybrid import QCFS_FOLDER
@@ -221,7 +226,7 @@ def train(
         },
     )
     frames = chosen.network.get("steps", ConvNetworkConfig.model_fields["steps"].default)
-    dataset = load_dataset(chosen.data, data_dir, steps=frames)
+    dataset = load_dataset(chosen.data, data_dir, steps=frames, coding=chosen.network.get("coding"))
     network, source = make_network(chosen, dataset)
     check_buildable(network.levels, network.steps)
     training = override_training(
@@ -244,6 +249,9 @@ def train(
         },
     )
     fine_tuning = override_fine_tuning(chosen, training, fine_tuning_epochs, fine_tuning_rate)
+    reason = try_capture(network, source)
+    if reason is not None:
+        typer.echo(f"note: the network is trained, but hardware cannot be made of it: {reason}", err=True)
     weights = _read_start(start, chosen.method)
     keep_freed_memory()
     with torchrun_processes(device) as (processes, own_device):

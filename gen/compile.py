@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import nn
 
 from lmht.gen.balance_scales import balance_scales
 from lmht.gen.capture import capture
@@ -312,6 +313,8 @@ def _open_source(source: Network | SpikingNetwork | IntegerNetwork | str | Path,
         return _Source(source, None, name or _identifier(source.name))
     if isinstance(source, Network | SpikingNetwork):
         return _Source(source, None, name or "lmht_design")
+    if isinstance(source, nn.Module):
+        check_spike_interface(source)
     network, run = load_checkpoint(source)
     return _Source(network, run, name or _identifier(Path(source).resolve().name))
 

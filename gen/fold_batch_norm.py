@@ -10,12 +10,16 @@ import numpy as np
 import torch
 from torch import nn
 
+from lmht.gen.capture_values import UnmappedError
 from lmht.gen.folded import FloatArray, FoldedLayer, FoldedNetwork, FoldedNeuron, FoldedProjection
+from lmht.gen.own_behaviour import check_no_global_hooks, check_own_behaviour
 from lmht.gen.spike_interface import check_spike_interface, code_image, count_spikes
-from lmht.model import LMHT, Layer, Network
+from lmht.model import LMHT, Layer, Network, QuantLinear, TimeBatchNorm
 from lmht.rtl.projection import IMAGE
 
 __all__ = ["float64", "fold_batch_norm", "fold_norm"]
+
+_KINDS = (Network, Layer, QuantLinear, TimeBatchNorm, LMHT)
 
 
 def fold_batch_norm(network: Network) -> FoldedNetwork:
@@ -28,8 +32,9 @@ def fold_batch_norm(network: Network) -> FoldedNetwork:
     ------
     ValueError
         If the network is not a spiking one, codes or reads out spikes in a way that the hardware does not have, a
-        layer was trained without integer weights, or a number is not finite.
+        layer was trained without integer weights, a part has hooks or methods of its own, or a number is not finite.
     """
+    _check_behaviour(network)
     if network.config.activation != "lmht":
         raise ValueError(
             f"activation must be lmht, not {network.config.activation}: "
@@ -55,7 +60,10 @@ def fold_batch_norm(network: Network) -> FoldedNetwork:
             weight_bits=layer.linear.weight_bits,
         )
         bias = np.zeros(len(weights)) if layer.linear.bias is None else float64(layer.linear.bias)
-        neuron = None if layer.neuron is None else FoldedNeuron.of(layer.neuron)
+        try:
+            neuron = None if layer.neuron is None else FoldedNeuron.of(layer.neuron)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"layer {index}: {error}") from None
         folded = FoldedLayer(projections=(projection,), bias=bias, neuron=neuron)
         if layer.norm is not None:
             folded = fold_norm(folded, layer.norm)
@@ -66,6 +74,18 @@ def fold_batch_norm(network: Network) -> FoldedNetwork:
     if layers[-1].neuron is not None:
         layers.append(count_spikes(len(layers) - 1, input_shape[0]))
     return FoldedNetwork(input_shape=network.config.input_shape, layers=tuple(layers))
+
+
+def _check_behaviour(network: Network) -> None:
+    where = "network"
+    try:
+        check_no_global_hooks()
+        for name, part in network.named_modules():
+            where = f"{name or where} ({type(part).__name__})"
+            kind = next((kind for kind in type(part).__mro__ if kind in _KINDS), type(part))
+            check_own_behaviour(part, kind)
+    except UnmappedError as refusal:
+        raise ValueError(f"{where}: {refusal}") from None
 
 
 def fold_norm(layer: FoldedLayer, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> FoldedLayer:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from lmht.gen.integer import PIXEL_MAX
 from lmht.model import LMHT
+from lmht.model.checks import check_integer, check_number, check_positive
 from lmht.rtl.projection import IMAGE, Pooling
 
 __all__ = [
@@ -33,7 +34,8 @@ Shape = tuple[int, int, int]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FoldedNeuron:
-    """The neurons of a layer as trained (MODEL.md): L, T, θ, ``v[-1]``, Ω of shape (T, T), and λ of every step."""
+    """The neurons of a layer as trained (MODEL.md): L, T, θ, ``v[-1]`` (absolute as θ is, not a multiple of it), Ω of
+    shape (T, T), and λ of every step."""
 
     levels: int
     steps: int
@@ -44,14 +46,26 @@ class FoldedNeuron:
 
     @classmethod
     def of(cls, neuron: LMHT) -> FoldedNeuron:
-        """The numbers of trained neurons."""
+        """The numbers of trained neurons.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If one, which may have been set since the neurons were made, is none or outside its range.
+        """
+        mixing = neuron.mixing_matrix().detach().cpu().double().numpy()
+        if not np.isfinite(mixing).all():
+            raise ValueError(f"mixing must be finite, not {mixing[~np.isfinite(mixing)][0]}")
+        leak = check_number("leak", neuron.leak().detach())
+        if not 0 <= leak <= 1.5:
+            raise ValueError(f"leak must be between 0 and 1.5, not {leak:g}")
         return cls(
-            levels=neuron.levels,
-            steps=neuron.steps,
-            theta=neuron.theta,
-            initial_membrane=neuron.initial_membrane,
-            mixing=neuron.mixing_matrix().detach().cpu().double().numpy(),
-            leak=np.full(neuron.steps, float(neuron.leak().detach().cpu().double())),
+            levels=check_integer("levels", neuron.levels, 1),
+            steps=check_integer("steps", neuron.steps, 1),
+            theta=check_positive("theta", neuron.theta),
+            initial_membrane=check_number("initial_membrane", neuron.initial_membrane),
+            mixing=mixing,
+            leak=np.full(neuron.steps, leak),
         )
 
 

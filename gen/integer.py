@@ -78,7 +78,8 @@ class IntegerLayer:
         check_range("initial_membrane", self.initial_membrane, -(2**47), 2**47 - 1)
         check_range("projections", len(self.projections), 1, 2)
         first = self.projections[0]
-        check_range("weight_bits of the first projection", first.weight_bits, 2, 8)
+        if first.source != IMAGE:
+            check_range("weight_bits of the first projection", first.weight_bits, 2, 8)
         for projection in self.projections[1:]:
             for name in ("output_shape", "input_steps"):
                 if getattr(projection, name) != getattr(first, name):

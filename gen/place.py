@@ -20,6 +20,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from lmht.model.environment import module_path, own_environment
+
 __all__ = ["DEVICES", "PlaceError", "PlaceResult", "place_design"]
 
 DEVICES = ("ecp5",)
@@ -160,7 +162,9 @@ def _run(module: str, function: str, arguments: list[str], folder: Path, log: Pa
     """Run a tool in `folder`; its own words about an error become the message."""
     program = f"import sys, {module} as tool; sys.exit(tool.{function}(sys.argv[1:]))"
     command = [sys.executable, "-c", program, *arguments]
-    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        command, cwd=folder, env=own_environment(module_path()), capture_output=True, text=True, check=False
+    )
     if result.returncode:
         logged = log.read_text(errors="replace").splitlines() if log.is_file() else []
         lines = [line for line in (*logged, *result.stderr.splitlines()) if line.strip()]

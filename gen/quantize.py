@@ -147,8 +147,9 @@ def _quantize_inputs(network: FoldedNetwork, layer: FoldedLayer, gain_bits: int)
         reached = branch.weights.any(axis=(1, 2, 3))
         ratio = np.where(reached, branch.scale * network.input_value(branch) / step, 0.0)
         shift = residual_shift(ratio, gain_bits, int(np.abs(branch.weights).max()))
-        weights, weight_bits = residual_weights(branch, ratio, shift)
-        branches.append(_integer_projection(network, branch, weights=weights, weight_bits=weight_bits))
+        weights, weight_bits, own_shift = residual_weights(branch, ratio, shift)
+        integers = {"weights": weights, "weight_bits": weight_bits, "shift": own_shift}
+        branches.append(_integer_projection(network, branch, **integers))
     return _Inputs(
         projections=(_integer_projection(network, main, shift=shift), *branches),
         unit=np.ldexp(step, -shift),

@@ -12,6 +12,7 @@ from lmht.gen.folded import FoldedLayer, FoldedNeuron, FoldedProjection
 from lmht.model import LMHT, Network, SpikingNetwork
 from lmht.model.coding import BernoulliCoding, uses_random_coding
 from lmht.model.evaluation import BATCH_SIZE, EVALUATION_SEED
+from lmht.model.tracing import wrapped_by
 from lmht.rtl.projection import IMAGE
 
 __all__ = ["check_spike_interface", "code_image", "count_spikes", "draw_frames", "take_drawn_spikes"]
@@ -30,11 +31,17 @@ def check_spike_interface(network: Network | SpikingNetwork) -> None:
     Raises
     ------
     ValueError
-        The message names the field.
+        The message names the field. Also if it is no network, such as a compiled or data-parallel one.
     """
+    if not isinstance(network, Network | SpikingNetwork):
+        name = wrapped_by(network) if isinstance(network, nn.Module) else None
+        hint = "" if name is None else f": it only runs another module; use that itself, its .{name}"
+        raise ValueError(f"network must be a Network or SpikingNetwork, not {type(network).__name__}{hint}")
     frames = network.config.coding == "frames" if isinstance(network, Network) else network.frames
     if frames:
-        raise ValueError("coding must be direct, constant or bernoulli for hardware so far, not frames")
+        raise ValueError(
+            "coding must be direct, constant, bernoulli or mean-frames for hardware so far, not frames"
+        )
     steps = network.config.steps if isinstance(network, Network) else network.steps
     if uses_random_coding(network) and steps != 1:
         raise ValueError(f"steps must be 1 with coding bernoulli for hardware so far, not {steps}")

@@ -37,6 +37,11 @@ _AFFINE_FUNCTIONS = (
     *(torch.flatten, torch.reshape, F.dropout, F.dropout2d, torch.dropout),
 )
 _AFFINE_METHODS = ("add", "add_", "sub", "flatten", "reshape", "view", "mean", "clone", "contiguous")
+_SAME_MEMORY_MODULES = (nn.Flatten, nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d)
+_SAME_MEMORY = (
+    *(torch.flatten, torch.reshape, F.dropout, F.dropout2d, torch.dropout),
+    *("flatten", "reshape", "view", "contiguous"),
+)
 _SIZES = ("size", "dim")
 _RELUS = (F.relu, torch.relu, F.relu_, torch.relu_)
 _RELU_METHODS = ("relu", "relu_")
@@ -142,9 +147,31 @@ def _is_size(node: fx.Node) -> bool:
 
 
 def _changes_what_others_use(root: nn.Module, node: fx.Node) -> bool:
+    if not _is_in_place(root, node):
+        return False
+    names = {node.all_input_nodes[0]}  # of the memory that it changes
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop()
+        found = {user for user in name.users if user is not node and _returns_operand(root, user)}
+        if _returns_operand(root, name):
+            found.add(name.all_input_nodes[0])
+        waiting += found - names
+        names |= found
+    users = {user for name in names for user in name.users} - names - {node}
+    return any(not _is_size(user) for user in users)
+
+
+def _is_in_place(root: nn.Module, node: fx.Node) -> bool:
     if node.op == "call_module":
-        in_place = bool(getattr(root.get_submodule(str(node.target)), "inplace", False))
-    else:
-        in_place = node.target in (operator.iadd, "add_", "relu_", F.relu_, torch.relu_)
-        in_place = in_place or bool(node.kwargs.get("inplace"))
-    return in_place and len(node.all_input_nodes[0].users) > 1
+        return bool(getattr(root.get_submodule(str(node.target)), "inplace", False))
+    in_place = node.target in (operator.iadd, "add_", "relu_", F.relu_, torch.relu_)
+    return in_place or bool(node.kwargs.get("inplace"))
+
+
+def _returns_operand(root: nn.Module, node: fx.Node) -> bool:
+    """Whether what it returns may be its operand, changed or not, or a view of it."""
+    if node.op == "call_module":
+        module = root.get_submodule(str(node.target))
+        return isinstance(module, _SAME_MEMORY_MODULES) or _is_in_place(root, node)
+    return node.target in _SAME_MEMORY or _is_in_place(root, node)

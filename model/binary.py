@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from .config import NetworkConfig
-from .network import Layer, Network, analog_image
+from .network import Layer, Network, analog_image, check_pixels
 from .neurons import LMHT
+from .spike_fields import ANALOG_CODINGS
 
 __all__ = ["BinaryNetwork", "BinaryNeuron", "ExpansionCheck", "check_expansion", "expand_binary"]
 
@@ -87,6 +88,7 @@ class BinaryNetwork(nn.Module):
     @torch.no_grad()
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits, shape (batch, classes), of images as for :meth:`Network.forward`."""
+        check_pixels("images", images)
         value = analog_image(images).flatten(1)[None]
         for index in range(len(self.neurons)):
             value = self._run_layer(index, value)
@@ -134,10 +136,10 @@ def expand_binary(network: Network) -> BinaryNetwork:
 
 
 def _check_expandable(network: Network) -> None:
-    for field, wanted in (("activation", "lmht"), ("coding", "direct"), ("readout", "mean")):
+    for field, wanted in (("activation", ("lmht",)), ("coding", ANALOG_CODINGS), ("readout", ("mean",))):
         found = getattr(network.config, field)
-        if found != wanted:
-            raise ValueError(f"{field} must be {wanted} for binary expansion, not {found}")
+        if found not in wanted:
+            raise ValueError(f"{field} must be {' or '.join(wanted)} for binary expansion, not {found}")
 
 
 @dataclass(frozen=True)

@@ -3,17 +3,29 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
+import torch
+
+__all__ = ["check_choice", "check_integer", "check_number", "check_positive"]
+
+
+def _plain(value: object) -> object:
+    """A number of NumPy or PyTorch (a scalar, or an array without dimensions) as Python's; all else as it is."""
+    has_no_dimensions = isinstance(value, np.ndarray | torch.Tensor) and value.ndim == 0
+    return value.item() if has_no_dimensions or isinstance(value, np.generic) else value
+
 
 def check_integer(field: str, value: object, minimum: int, maximum: int | None = None) -> int:
-    """Return ``value`` if it is an ``int`` in ``minimum..maximum`` (no upper end if ``maximum`` is None).
+    """Return ``value`` as an ``int`` if it is one in ``minimum..maximum`` (no upper end if ``maximum`` is None).
 
     Raises
     ------
     TypeError
-        If ``value`` is not an ``int`` (a ``bool`` is not one here).
+        If ``value`` is not an integer of Python, NumPy or PyTorch (a ``bool`` is not one here).
     ValueError
         If ``value`` lies outside the range.
     """
+    value = _plain(value)
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{field} must be an integer, not {value!r}")
     if maximum is None:
@@ -30,10 +42,11 @@ def check_number(field: str, value: object) -> float:
     Raises
     ------
     TypeError
-        If ``value`` is neither ``int`` nor ``float`` (a ``bool`` is neither here).
+        If ``value`` is neither an integer nor a real number of Python, NumPy or PyTorch (a ``bool`` is neither here).
     ValueError
         If ``value`` is infinite or not a number.
     """
+    value = _plain(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{field} must be a number, not {value!r}")
     if not math.isfinite(value):
@@ -45,7 +58,7 @@ def check_positive(field: str, value: object) -> float:
     """Return ``value`` as a ``float`` if it is a finite number above 0; errors as :func:`check_number`."""
     number = check_number(field, value)
     if number <= 0:
-        raise ValueError(f"{field} must be above 0, not {value}")
+        raise ValueError(f"{field} must be above 0, not {number}")
     return number
 
 

@@ -98,7 +98,8 @@ class NetworkConfig(Config):
     theta : float or None
         Threshold θ of every hidden neuron, above 0; None is 2/L for more than one level and 1 for one.
     initial_membrane : float
-        Membrane ``v[-1]`` in the units of ``theta``.
+        Membrane ``v[-1]`` before the first step, absolute as ``theta`` is, not a multiple of it: half a threshold is
+        ``theta / 2``.
     activation : {"lmht", "qcfs"}
         Of the hidden layers: LM-HT neurons, or one pass of QCFS, the first step of hybrid training. With
         ``qcfs``, ``levels`` and ``steps`` are those of the spiking network that it is meant for, and
@@ -106,7 +107,7 @@ class NetworkConfig(Config):
     quanta : int or None
         Steps Q of the QCFS staircase, at least 1; None is ``levels * steps``. Only with ``qcfs``.
     thetas, initial_membranes : tuple of float or None
-        Threshold and membrane ``v[-1]`` of every hidden layer, as conversion sets them; None takes ``theta``
+        Threshold and absolute membrane ``v[-1]`` of every hidden layer, as conversion sets them; None takes ``theta``
         and ``initial_membrane`` in all layers.
     fraction_bits : int or None
         Fraction bits of the membrane with which neurons are trained as hardware rounds them, see
@@ -114,10 +115,11 @@ class NetworkConfig(Config):
     detach : bool or None
         Whether no gradient passes through the membrane from step to step; None is the neurons' own rule, see
         :class:`lmht.model.LMHT`.
-    coding : {"direct", "constant", "bernoulli", "frames"}
+    coding : {"direct", "constant", "bernoulli", "frames", "mean-frames"}
         The image enters as currents, the same at all steps; as spikes of IF neurons whose currents are its pixels; or
         as random spikes with the pixels as probabilities (:mod:`lmht.model.coding`). With ``frames`` an example is T
-        frames, of which one enters at each step, its pixels as currents.
+        frames, of which one enters at each step, its pixels as currents; with ``mean-frames`` it is an image, the mean
+        of ten frames (:func:`lmht.model.event_frames.mean_picture`), which enters as currents.
     readout : {"mean", "last-step", "spike-count", "first-to-spike"}
         What of the last layer decides (:func:`lmht.model.readout.read_out`): its currents, or with one level the spikes
         of output neurons, which then stand behind a batch norm as in the other layers.

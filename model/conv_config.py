@@ -23,6 +23,9 @@ NET_NAMES = (
     "resnet19",
     "resnet20",
     "resnet34",
+    "resnet19-lmht",
+    "vgg13-lmht",
+    "vgg16-lmht",
 )
 """Networks that come with lmht."""
 
@@ -49,8 +52,8 @@ class ConvNetworkConfig(Config):
     activation, quanta
         As there; with ``qcfs``, the neurons that a builder gets are QCFS.
     thetas, initial_membranes : dict of float or None
-        Threshold and membrane ``v[-1]`` of neurons by their names in the network's module, as conversion sets them;
-        None takes ``theta`` and ``initial_membrane`` in all layers.
+        Threshold and absolute membrane ``v[-1]`` of neurons by their names in the network's module, as conversion
+        sets them; None takes ``theta`` and ``initial_membrane`` in all layers.
     fraction_bits, detach, coding, readout
         As in :class:`lmht.model.NetworkConfig`.
 

@@ -73,8 +73,8 @@ def convert_with_config(
     network: Network | QCFSNetwork, levels: int, steps: int
 ) -> tuple[Network | SpikingNetwork, NetworkConfig | ConvNetworkConfig]:
     """What :func:`convert_qcfs` gives, and the configuration from which :func:`build_network` builds the same."""
-    check_integer("levels", levels, 1)
-    check_integer("steps", steps, 1)
+    levels = check_integer("levels", levels, 1)
+    steps = check_integer("steps", steps, 1)
     if network.config.activation != "qcfs":
         raise ValueError(f"activation must be qcfs for conversion, not {network.config.activation}")
     spiking = {"activation": "lmht", "levels": levels, "steps": steps, "quanta": None, "theta": None}

@@ -68,12 +68,19 @@ class Dataset:
         return channels, height, width
 
     @property
+    def has_events(self) -> bool:
+        """Whether its examples are recordings of an event camera, as frames or as their mean."""
+        return self.frames is not None or self.name in EVENT_LAYOUTS
+
+    @property
     def frames(self) -> int | None:
         """Number T of frames of an example, one for each step of a network; None for images."""
         return self.train_images.shape[1] if self.train_images.dim() == 5 else None
 
 
-def load_dataset(name: str, data_dir: str | Path | None = None, *, steps: int | None = None) -> Dataset:
+def load_dataset(
+    name: str, data_dir: str | Path | None = None, *, steps: int | None = None, coding: str | None = None
+) -> Dataset:
     """Load a data set into memory.
 
     Parameters
@@ -92,6 +99,9 @@ def load_dataset(name: str, data_dir: str | Path | None = None, *, steps: int | 
     steps : int, optional
         Steps T of the network that the data set is for, at least 1: event data is cut into as many frames, and needs
         it; images are the same for all networks.
+    coding : str, optional
+        Coding of the network that the data set is for: with ``mean-frames``, event data is one picture a recording and
+        needs no ``steps``.
 
     Raises
     ------
@@ -101,7 +111,7 @@ def load_dataset(name: str, data_dir: str | Path | None = None, *, steps: int | 
         If ``steps`` is no integer or below 1.
     """
     if steps is not None:
-        check_integer("steps", steps, 1)
+        steps = check_integer("steps", steps, 1)
     if name == "digits":
         return _load_digits()
     if name not in DATASET_NAMES:
@@ -113,7 +123,7 @@ def load_dataset(name: str, data_dir: str | Path | None = None, *, steps: int | 
     if name in CIFAR_LAYOUTS:
         return _load_cifar(name, Path(data_dir))
     if name in EVENT_LAYOUTS:
-        return _load_events(name, Path(data_dir), steps)
+        return _load_events(name, Path(data_dir), steps, coding == "mean-frames")
     if name == TINY_IMAGENET:
         return _load_tiny_imagenet(Path(data_dir))
     return _load_image_folder(name, Path(data_dir))
@@ -218,10 +228,10 @@ def _load_tiny_imagenet(data_dir: Path) -> Dataset:
     return Dataset(TINY_IMAGENET, found.classes, *map(torch.from_numpy, arrays))
 
 
-def _load_events(name: str, data_dir: Path, steps: int | None) -> Dataset:
-    if steps is None:
+def _load_events(name: str, data_dir: Path, steps: int | None, mean: bool) -> Dataset:
+    if steps is None and not mean:
         raise DataError(f"{name} needs steps, the number of frames into which its recordings are cut")
-    arrays = read_event_frames(name, data_dir, steps)
+    arrays = read_event_frames(name, data_dir, None if mean else steps)
     return Dataset(name, EVENT_LAYOUTS[name].classes, *map(torch.from_numpy, arrays))
 
 

@@ -13,7 +13,7 @@ from rich.progress import Progress
 
 from .cifar import CIFAR10_CLASSES
 from .event_files import DVS128_SIZE, NMNIST_SIZE, Events, read_aedat2, read_nmnist
-from .event_frames import Slicing, count_frames, frame_pixels
+from .event_frames import Slicing, count_frames, frame_pixels, mean_picture
 from .idx import DataError
 from .image_folder import MAX_VALUES
 from .missing_data import missing_data
@@ -45,6 +45,8 @@ class EventLayout:
         As in :func:`count_frames`.
     slicing : {"time", "count"}
         As in :func:`count_frames`.
+    picture_size : int
+        Rows and columns of the mean of all frames, as in :func:`mean_picture`.
     """
 
     parts: tuple[str, str] | None
@@ -54,6 +56,20 @@ class EventLayout:
     sensor_size: int
     binning: int
     slicing: Slicing
+    picture_size: int
+
+    def shape(self, steps: int | None) -> tuple[int, ...]:
+        """Shape of a recording as so many frames, (T, 2, H, W), or as one picture, (2, H, W), if None."""
+        if steps is None:
+            return (2, self.picture_size, self.picture_size)
+        return (steps, 2, self.sensor_size // self.binning, self.sensor_size // self.binning)
+
+    def pixels(self, path: Path, steps: int | None) -> NDArray[np.uint8]:
+        """The recording of a file, of that shape."""
+        events = self.read(path)
+        if steps is None:
+            return mean_picture(events, self.sensor_size, self.picture_size)
+        return frame_pixels(count_frames(events, steps, self.slicing, self.sensor_size, self.binning))
 
 
 EVENT_LAYOUTS = {
@@ -65,6 +81,7 @@ EVENT_LAYOUTS = {
         sensor_size=NMNIST_SIZE,
         binning=1,
         slicing="time",
+        picture_size=NMNIST_SIZE,
     ),
     "dvs-cifar10": EventLayout(
         parts=None,
@@ -74,14 +91,15 @@ EVENT_LAYOUTS = {
         sensor_size=DVS128_SIZE,
         binning=2,
         slicing="count",
+        picture_size=48,
     ),
 }
 
 
 def read_event_frames(
-    name: str, data_dir: Path, steps: int
+    name: str, data_dir: Path, steps: int | None
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.uint8], NDArray[np.int64]]:
-    """Read all recordings into memory as frames, with a progress bar if the error output is a terminal.
+    """Read all recordings into memory as frames or pictures, with a progress bar if the error output is a terminal.
 
     Parameters
     ----------
@@ -89,14 +107,14 @@ def read_event_frames(
         Data set.
     data_dir : Path
         Folder of its files, or with a subfolder of its name.
-    steps : int
-        Number T of frames of a recording, at least 1.
+    steps : int or None
+        Number T of frames of a recording, at least 1; None makes the mean of its frames, one picture.
 
     Returns
     -------
     train_frames, train_labels, test_frames, test_labels : numpy.ndarray
-        Frames of uint8 and shape (N, T, 2, H, W), as :func:`frame_pixels` gives them, and labels of int64 and shape
-        (N,): class by class, files sorted by name.
+        Frames of uint8 and shape (N, T, 2, H, W), as :func:`frame_pixels` gives them, or pictures of (N, 2, H, W)
+        (:func:`mean_picture`), and labels of int64 and shape (N,): class by class, files sorted by name.
 
     Raises
     ------
@@ -106,13 +124,12 @@ def read_event_frames(
     layout = EVENT_LAYOUTS[name]
     folder = _find_folder(name, layout, data_dir)
     parts = _list_parts(folder, layout)
-    size = layout.sensor_size // layout.binning
-    shape = (steps, 2, size, size)
+    shape = layout.shape(steps)
     recordings = sum(len(group) for part in parts for group in part)
     if recordings * int(np.prod(shape, dtype=object)) > MAX_VALUES:
         raise DataError(
-            f"{folder}: {recordings} recordings of {steps} frames of 2x{size}x{size}, expected at most {MAX_VALUES} "
-            "values together"
+            f"{folder}: {recordings} recordings of {'' if steps is None else f'{steps} frames of '}"
+            f"{'x'.join(map(str, shape[-3:]))}, expected at most {MAX_VALUES} values together"
         )
     arrays: list[NDArray] = []
     console = Console(stderr=True)
@@ -121,10 +138,7 @@ def read_event_frames(
             files = [path for group in part for path in group]
             frames = np.empty((len(files), *shape), dtype=np.uint8)
             for index, path in enumerate(progress.track(files, description=f"reading {title} recordings")):
-                counts = count_frames(
-                    layout.read(path), steps, layout.slicing, layout.sensor_size, layout.binning
-                )
-                frames[index] = frame_pixels(counts)
+                frames[index] = layout.pixels(path, steps)
             labels = np.repeat(np.arange(len(part)), [len(group) for group in part])
             arrays += [frames, labels]
     train_frames, train_labels, test_frames, test_labels = arrays

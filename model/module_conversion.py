@@ -10,7 +10,7 @@ from torch import fx, nn
 
 from .activations import ConversionError, find_activations
 from .checks import check_integer
-from .network import analog_image
+from .network import analog_image, check_pixels
 from .neurons import QCFS, Mixing
 from .spiking_network import SpikingNetwork
 from .tracing import describe_place
@@ -70,16 +70,18 @@ def convert_module(
     UntraceableError
         If the module's ``forward`` cannot be followed.
     TypeError, ValueError
-        If an argument has the wrong type or lies outside its range, or a layer is silent on all the images.
+        If an argument has the wrong type or lies outside its range, such as float pixels above 1, or a layer is
+        silent on all the images.
     """
-    check_integer("levels", levels, 1)
-    check_integer("steps", steps, 1)
+    levels = check_integer("levels", levels, 1)
+    steps = check_integer("steps", steps, 1)
     _check_kept("mixing", mixing, ("learned", "uniform"))
     _check_kept("leak", leak, ("learned", 1.0))
     if calibration_images.dim() != 4 or len(calibration_images) == 0:
         raise ValueError(
             f"calibration_images must have shape (at least 1, C, H, W), not {tuple(calibration_images.shape)}"
         )
+    check_pixels("calibration_images", calibration_images)
     copied = copy.deepcopy(module).eval()
     traced = _calibrated(copied, levels * steps)
     with torch.no_grad():
@@ -205,6 +207,8 @@ def _calibrated(module: nn.Module, quanta: int) -> fx.GraphModule:
         # Names of the user's own module, not of the one around it.
         if node.op in ("call_module", "get_attr"):
             node.target = str(node.target).removeprefix("module.")
+        elif node.op == "call_method" and node.target == "view":
+            node.target = "reshape"  # a spiking network's maps are not contiguous
     return fx.GraphModule(module, found.graph)
 
 

@@ -11,7 +11,6 @@ import ctypes
 import functools
 import os
 import platform
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,8 @@ from typing import Any
 import torch
 
 from .build_cache import build_key, cached_build
+from .compiler import compiler_command, compiler_identity
+from .environment import own_environment
 
 __all__ = ["MAX_STEPS", "Window", "has_library", "library", "pointer", "share_count"]
 
@@ -59,9 +60,12 @@ def library(steps: int, dtype: torch.dtype) -> Any:
     None without a compiler, with ``LMHT_NATIVE=0``, for other types than float32 and bfloat16 and for more than
     :data:`MAX_STEPS` steps.
     """
-    compiler = shutil.which(os.environ.get("CXX") or "c++")
     known = dtype in (torch.float32, torch.bfloat16) and 1 <= steps <= MAX_STEPS
-    if compiler is None or os.environ.get("LMHT_NATIVE") == "0" or not known:
+    if os.environ.get("LMHT_NATIVE") == "0" or not known:
+        return None
+    try:
+        compiler = compiler_command()
+    except FileNotFoundError:
         return None
     kind = ["-DBFLOAT16"] if dtype == torch.bfloat16 else []
     flags = [*_FLAGS, f"-DSTEPS={steps}", *kind, "-shared", "-fPIC"]
@@ -75,17 +79,16 @@ def library(steps: int, dtype: torch.dtype) -> Any:
     return loaded
 
 
-def _load(compiler: str, flags: list[str]) -> Any:
+def _load(compiler: tuple[str, ...], flags: list[str]) -> Any:
     """The library built with these flags, from the cache if it is there."""
 
     def build(folder: Path) -> None:
-        command = [compiler, *flags, str(_SOURCE), "-o", str(folder / _LIBRARY)]
-        subprocess.run(command, check=True, capture_output=True, timeout=60)
+        command = [*compiler, *flags, str(_SOURCE), "-o", str(folder / _LIBRARY)]
+        subprocess.run(command, env=own_environment(), check=True, capture_output=True, timeout=60)
 
-    # `-march=native` on another processor, or after an update of the compiler, is another build.
-    program = Path(compiler).stat()
-    version = f"{compiler} {program.st_size} {program.st_mtime_ns} {_processor()}"
     try:
+        # `-march=native` on another processor is another build.
+        version = f"{compiler_identity(compiler)} {_processor()}"
         return ctypes.CDLL(
             str(cached_build("native", build_key([_SOURCE], flags, version), build) / _LIBRARY)
         )

@@ -14,12 +14,32 @@ from .quantization import QuantLinear
 from .readout import read_out
 from .spike_fields import has_output_neurons
 
-__all__ = ["Layer", "Network", "QCFSLayer", "analog_image"]
+__all__ = ["Layer", "Network", "QCFSLayer", "analog_image", "check_pixels"]
 
 
 def analog_image(images: torch.Tensor) -> torch.Tensor:
     """Pixels as currents: ``uint8`` is divided by 255; floating point is taken as it is, from 0 to 1."""
     return images.float() / 255 if images.dtype == torch.uint8 else images
+
+
+def check_pixels(field: str, images: torch.Tensor) -> None:
+    """Refuse images that hardware could not be given: neither ``uint8`` nor floating point from 0 to 1.
+
+    Raises
+    ------
+    ValueError
+        If they have another type, or a value outside the range (such as grey levels that were not divided by 255).
+    """
+    if images.dtype == torch.uint8:
+        return
+    if not images.is_floating_point():
+        raise ValueError(f"{field} must be of uint8, or floating point from 0 to 1, not of {images.dtype}")
+    if images.numel() == 0:
+        return
+    low, high = (end.item() for end in images.aminmax())
+    if not (low >= 0 and high <= 1):  # also if there is a NaN
+        found = high if low >= 0 else low
+        raise ValueError(f"{field} of floating point must be between 0 and 1, not {found:g}: divide by 255")
 
 
 class Layer(nn.Module):
@@ -154,7 +174,8 @@ class Network(nn.Module):
         Raises
         ------
         ValueError
-            If the images have another shape, or with ``fraction_bits`` hardware has not what the network is made of.
+            If the images have another shape, in evaluation mode a pixel lies outside its range, or with
+            ``fraction_bits`` hardware has not what the network is made of.
         """
         return run_as_hardware(self, images) if has_hardware_rounding(self) else self.run_modules(images)
 
@@ -196,6 +217,8 @@ class Network(nn.Module):
         if flat.shape[1:] != (*frames, self.config.widths[0]):
             shape = ", ".join(str(size) for size in (*frames, *self.config.input_shape))
             raise ValueError(f"images must have shape (batch, {shape}), not {tuple(images.shape)}")
+        if not self.training:
+            check_pixels("images", images)
         if frames:
             return flat.transpose(0, 1)
         if isinstance(self.coding, BernoulliCoding):

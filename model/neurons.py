@@ -19,7 +19,7 @@ Mixing = Literal["learned", "identity", "uniform"]
 
 def default_threshold(levels: int) -> float:
     """Threshold θ of direct training: ``2 / levels`` for more than one level, 1 for one."""
-    check_integer("levels", levels, 1)
+    levels = check_integer("levels", levels, 1)
     return 2 / levels if levels > 1 else 1.0
 
 
@@ -48,7 +48,8 @@ class LMHT(nn.Module):
     theta : float
         Firing threshold θ, above 0.
     initial_membrane : float
-        Membrane ``v[-1]`` before the first step, in the units of ``theta``.
+        Membrane ``v[-1]`` before the first step, absolute as ``theta`` is, not a multiple of it: half a threshold is
+        ``theta / 2``.
     mixing : {"learned", "identity", "uniform"}
         ``learned``: Ω = 2 sigmoid(ω) / T with the parameter ``omega_logits``, at the start 1/T everywhere.
         ``identity``: no mixing. ``uniform``: Ω = 1/T, fixed.
@@ -98,12 +99,14 @@ class LMHT(nn.Module):
         super().__init__()
         if detach is not None and not isinstance(detach, bool):
             raise TypeError(f"detach must be True, False or None, not {detach!r}")
-        if fraction_bits is not None and not 0 <= check_integer("fraction_bits", fraction_bits, 0) <= 16:
-            raise ValueError(f"fraction_bits must be between 0 and 16, or None, not {fraction_bits}")
+        if fraction_bits is not None:
+            fraction_bits = check_integer("fraction_bits", fraction_bits, 0)
+            if fraction_bits > 16:
+                raise ValueError(f"fraction_bits must be between 0 and 16, or None, not {fraction_bits}")
         self.fraction_bits = fraction_bits
         self.rounded: RoundedMixing | None = None
         self.levels = check_integer("levels", levels, 1)
-        self.steps = check_integer("steps", steps, 1)
+        self.steps = steps = check_integer("steps", steps, 1)
         self.theta = check_positive("theta", theta)
         self.initial_membrane = check_number("initial_membrane", initial_membrane)
         self.mixing = check_choice("mixing", mixing, ("learned", "identity", "uniform"))
@@ -113,16 +116,16 @@ class LMHT(nn.Module):
         else:
             fixed = torch.eye(steps) if mixing == "identity" else torch.full((steps, steps), 1 / steps)
             self.register_buffer("fixed_mixing", fixed, persistent=False)
-        if leak == "learned":
+        self.has_learned_leak = isinstance(leak, str) and leak == "learned"
+        if self.has_learned_leak:
             self.leak_logit = nn.Parameter(torch.zeros(()))
         else:
             if isinstance(leak, str):
                 raise ValueError(f'leak must be "learned" or a number between 0 and 1.5, not {leak!r}')
             number = check_number("leak", leak)
             if not 0 <= number <= 1.5:
-                raise ValueError(f"leak must be between 0 and 1.5, not {leak}")
+                raise ValueError(f"leak must be between 0 and 1.5, not {number:g}")
             self.register_buffer("fixed_leak", torch.tensor(number), persistent=False)
-        self.has_learned_leak = leak == "learned"
 
     def mixing_matrix(self) -> torch.Tensor:
         """Temporal-Global Information Matrix Ω, shape (T, T); row ``t`` weights the currents of all steps."""

@@ -24,13 +24,15 @@ class _Shape:
 
 
 SHAPES = {
-    18: _Shape(64, (64, 128, 256, 512), (2, 2, 2, 2)),
+    "resnet18": _Shape(64, (64, 128, 256, 512), (2, 2, 2, 2)),
     # That of threshold-dependent batch norm (tdBN): wide, and two linear layers at its end.
-    19: _Shape(128, (128, 256, 512), (3, 3, 2), hidden=256),
-    20: _Shape(16, (16, 32, 64), (3, 3, 3)),
-    34: _Shape(64, (64, 128, 256, 512), (3, 4, 6, 3)),
+    "resnet19": _Shape(128, (128, 256, 512), (3, 3, 2), hidden=256),
+    # The LM-HT authors', whose first convolution is narrower.
+    "resnet19-lmht": _Shape(64, (128, 256, 512), (3, 3, 2), hidden=256),
+    "resnet20": _Shape(16, (16, 32, 64), (3, 3, 3)),
+    "resnet34": _Shape(64, (64, 128, 256, 512), (3, 4, 6, 3)),
 }
-"""By the number of layers with weights on the longest way."""
+"""By name, with the number of layers with weights on the longest way."""
 
 
 class BasicBlock(nn.Module):
@@ -77,13 +79,13 @@ class ResNet(nn.Module):
     ----------
     config : BuildConfig
         Shape and neurons.
-    depth : {18, 19, 20, 34}
+    name : {"resnet18", "resnet19", "resnet19-lmht", "resnet20", "resnet34"}
         Which network.
     """
 
-    def __init__(self, config: BuildConfig, depth: int) -> None:
+    def __init__(self, config: BuildConfig, name: str) -> None:
         super().__init__()
-        shape = SHAPES[depth]
+        shape = SHAPES[name]
         channels = config.scale(shape.stem)
         self.conv = nn.Conv2d(config.input_shape[0], channels, 3, padding=1, bias=False)
         self.norm = nn.BatchNorm2d(channels)
@@ -111,6 +113,6 @@ class ResNet(nn.Module):
         return self.classifier(self.flatten(self.pool(spikes)))
 
 
-def build_resnet(config: BuildConfig, depth: int) -> nn.Module:
-    """:class:`ResNet` of that depth."""
-    return ResNet(config, depth)
+def build_resnet(config: BuildConfig, name: str) -> nn.Module:
+    """:class:`ResNet` of that name."""
+    return ResNet(config, name)

@@ -7,6 +7,8 @@ import subprocess
 import tomllib
 from pathlib import Path
 
+from .environment import own_environment
+
 __all__ = ["source_commit"]
 
 
@@ -31,5 +33,7 @@ def source_commit() -> str | None:
 
 def _git(folder: Path, *arguments: str) -> str:
     command = ["git", "-C", str(folder), *arguments]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=20)
+    done = subprocess.run(
+        command, env=own_environment(), check=True, capture_output=True, text=True, timeout=20
+    )
     return done.stdout.strip()

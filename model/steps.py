@@ -38,7 +38,7 @@ def with_steps(network: _Spiking, steps: int) -> _Spiking:
     ValueError
         If it is below 1, or some neurons have learned a mixing, which belongs to the number of steps.
     """
-    check_integer("steps", steps, 1)
+    steps = check_integer("steps", steps, 1)
     copied = copy.deepcopy(network)
     for part in copied.modules():
         if isinstance(part, LMHT):

@@ -15,7 +15,14 @@ from torch.fx.proxy import TraceError
 from .neurons import LMHT, QCFS
 from .quantization import QuantConv2d, QuantLinear
 
-__all__ = ["UntraceableError", "describe_place", "trace_module"]
+__all__ = [
+    "UntraceableError",
+    "describe_place",
+    "is_normalize",
+    "line_of_user",
+    "trace_module",
+    "wrapped_by",
+]
 
 _ROOT = "module"
 
@@ -39,7 +46,13 @@ class _Tracer(fx.Tracer):
         return _Proxy(node, self)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, _LEAVES) or super().is_leaf_module(m, module_qualified_name)
+        return isinstance(m, _LEAVES) or is_normalize(m) or super().is_leaf_module(m, module_qualified_name)
+
+
+def is_normalize(module: nn.Module) -> bool:
+    """Whether it is ``Normalize`` of torchvision, with ``mean`` and ``std``; known by name, since lmht does without."""
+    kind = type(module)
+    return kind.__module__.startswith("torchvision.transforms") and kind.__name__ == "Normalize"
 
 
 class _Root(nn.Module):
@@ -59,24 +72,38 @@ def trace_module(module: nn.Module) -> tuple[nn.Module, fx.Graph]:
     Raises
     ------
     UntraceableError
-        If the module's ``forward`` cannot be followed.
+        If the module's ``forward`` cannot be followed, or it is compiled or data-parallel.
     """
+    for name, part in module.named_modules():
+        unwrapped = wrapped_by(part)
+        if unwrapped is not None:
+            raise UntraceableError(
+                f"{name or 'network'} ({type(part).__name__}): it only runs another module; use that itself, its "
+                f".{unwrapped}"
+            )
     root = _Root(module)
     try:
         return root, _Tracer().trace(root)
     except TraceError:
         why = "its way depends on data or on a size (if, for, while or assert on them)"
         raise UntraceableError(
-            f"{_line_of_user(module)}: {why}; hardware has one way: decide in __init__"
+            f"{line_of_user(module)}: {why}; hardware has one way: decide in __init__"
         ) from None
     except Exception as error:
         text = " ".join(f"{type(error).__name__}: {error}".split())
         raise UntraceableError(
-            f"{_line_of_user(module)}: forward cannot be followed ({text}); use layers of torch.nn and lmht.model"
+            f"{line_of_user(module)}: forward cannot be followed ({text}); use layers of torch.nn and lmht.model"
         ) from error
 
 
-def _line_of_user(module: nn.Module) -> str:
+def wrapped_by(module: nn.Module) -> str | None:
+    """Name under which a wrapper of PyTorch (a compiled or data-parallel module) has the module that it runs."""
+    if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        return "module"
+    return "_orig_mod" if "_orig_mod" in module._modules else None
+
+
+def line_of_user(module: nn.Module) -> str:
     """Type of the module, and the innermost line outside PyTorch in which the current exception went by."""
     _, _, trace_back = sys.exc_info()
     torch_folder = str(Path(torch.__file__).parent)

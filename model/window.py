@@ -29,7 +29,7 @@ class Staircase:
     levels : int
         Threshold levels L.
     initial_membrane : float
-        ``v[-1]`` of every neuron.
+        Membrane ``v[-1]`` before the first step, absolute as ``theta`` is, not a multiple of it.
     detach : bool
         Whether no gradient passes through ``v[t-1]``.
     """

@@ -16,17 +16,19 @@ from .mnist_cnn import build_mnist_cnn
 from .network import Network
 from .own_network import OwnNetworkError, OwnSource, build_own_network, read_own_source
 from .qcfs_network import wrap_module
-from .resnet import SHAPES, build_resnet
+from .resnet import SHAPES as RESNET_SHAPES
+from .resnet import build_resnet
 from .spiking_network import SpikingNetwork
-from .vgg import STAGES, build_vgg
+from .vgg import SHAPES as VGG_SHAPES
+from .vgg import build_vgg
 
 __all__ = ["BUILDERS", "build_network"]
 
 BUILDERS: dict[str, Callable[[BuildConfig], nn.Module]] = {
     "mnist-cnn": build_mnist_cnn,
     "lenet": build_lenet,
-    **{f"vgg{depth}": partial(build_vgg, depth=depth) for depth in STAGES},
-    **{f"resnet{depth}": partial(build_resnet, depth=depth) for depth in SHAPES},
+    **{name: partial(build_vgg, name=name) for name in VGG_SHAPES},
+    **{name: partial(build_resnet, name=name) for name in RESNET_SHAPES},
 }
 assert set(BUILDERS) == set(NET_NAMES), "a network and its name are added together"
 

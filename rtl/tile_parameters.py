@@ -227,8 +227,8 @@ class TileParameters:
         lane ``l`` at bit ``l * WB`` holds ``w[offset + (first_group(c) + s) * lanes + l, c, ky, kx]``, and 0 in lanes
         of padding or of channels that ``c`` is not connected to. With `tap_unroll` row ``c * span + s`` holds all taps:
         lane ``l`` of tap ``ky * KW + kx`` at bit ``((ky * KW + kx) * lanes + l) * WB``.
-        ``biases``: row ``r * bias_phases + p``; field ``k * mix_currents + i``, as wide as ``B``, holds ``B[t, n]`` with
-        ``t = p * mix_currents + i`` of local neuron ``r * update_lanes + k``.
+        ``biases``: row ``r * bias_phases + p``; field ``k * mix_currents + i``, as wide as ``B``, holds ``B[t, n]``
+        with ``t = p * mix_currents + i`` of local neuron ``r * update_lanes + k``.
         ``multipliers``: row ``r * mix_phases + p``; field ``k * mix_multipliers + i`` of ``GB`` bits holds
         ``G[t, u, n]`` with ``t * T_in + u = p * mix_multipliers + i`` of local neuron ``r * update_lanes + k``.
         ``constants``: one row, :attr:`constants_fields` (absent for a classifier).

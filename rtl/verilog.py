@@ -106,14 +106,14 @@ def memory_source() -> Path:
 def _carried_yosys() -> Iterator[None]:
     """Take the Yosys that Amaranth carries: another version would write other bytes."""
     variable = "AMARANTH_USE_YOSYS"
-    if variable in os.environ:
-        yield
-        return
+    before = os.environ.get(variable)
     os.environ[variable] = "builtin"
     try:
         yield
     finally:
         del os.environ[variable]
+        if before is not None:
+            os.environ[variable] = before
 
 
 @contextmanager

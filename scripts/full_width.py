@@ -32,7 +32,7 @@ from lmht.gen.files import write_file
 from lmht.model.conv_config import NET_NAMES, ConvNetworkConfig
 from lmht.model.zoo import build_network
 from lmht.sim.runner import LINT_WAIVERS
-from lmht.sim.toolchain import toolchain_environment
+from lmht.sim.toolchain import toolchain_environment, verilator_command
 
 SECONDS, GIBIBYTES = 60, 4
 """Targets of emitting ResNet-18."""
@@ -96,7 +96,7 @@ def emit(net: str, lanes: int, density: float) -> dict[str, Any]:
         seconds, cpu = time.perf_counter() - start, processor_seconds() - before
         build = Build.open(folder)
         sources = [str(path) for path in build.verilog_files]
-        command = ["verilator", "--lint-only", "-Wall", *(f"-Wno-{waiver}" for waiver in LINT_WAIVERS)]
+        command = verilator_command("--lint-only", "-Wall", *(f"-Wno-{waiver}" for waiver in LINT_WAIVERS))
         command += ["-Wno-DECLFILENAME", "--top-module", net, *sources]
         linted = subprocess.run(
             command, env=toolchain_environment(), capture_output=True, text=True, check=False

@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-__all__ = ["BITS", "CIFAR", "GRID", "SECTION_5_3", "TESTED_STEPS", "Planned", "find", "plan"]
+__all__ = [
+    "BITS",
+    "CIFAR",
+    "CIFAR_NAMES",
+    "DETACHED",
+    "GRID",
+    "RULES",
+    "SECTION_5_3",
+    "TESTED_STEPS",
+    "Planned",
+    "find",
+    "plan",
+]
 
 GRID = ((1, 1), (1, 2), (1, 4), (1, 8), (2, 1), (2, 2), (2, 4), (4, 1), (4, 2))
 """Levels L and steps T of the tables."""
@@ -19,6 +31,9 @@ BITS = (None, 8, 4, 2)
 
 TESTED_STEPS = (1, 2, 4, 8)
 """Steps of the networks with binary activations."""
+
+DETACHED = "-detached"
+"""End of the names of trainings without mixing whose membrane is detached, as all were before ``LMHT.detach``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +65,10 @@ class Planned:
     start: str | None = None
     fine_tuning: dict[str, Any] | None = None
     tested_steps: tuple[int, ...] = field(default=())
+
+
+def _detached(planned: Planned) -> Planned:
+    return replace(planned, name=planned.name + DETACHED, network=planned.network | {"detach": True})
 
 
 # Epochs of each width; all but the floating-point weights begin with those.
@@ -108,7 +127,7 @@ def _binary() -> Iterator[Planned]:
             ("continuous", 1.0, TESTED_STEPS, direct_epochs),
         ):
             for count in steps:
-                yield Planned(
+                made = Planned(
                     name=f"binary-{kind}-{integration}-t{count}",
                     group="binary",
                     network={
@@ -129,20 +148,41 @@ def _binary() -> Iterator[Planned]:
                     },
                     tested_steps=TESTED_STEPS if leak == 0 else (),
                 )
+                if count == 1:
+                    # One step has nothing to carry a gradient to.
+                    yield made
+                    continue
+                # bfloat16 pays only on processors that have it.
+                yield replace(made, training=made.training | {"precision": "float32"})
+                yield _detached(made)
 
+
+_LIF = {"levels": 1, "steps": 4, "mixing": "identity"}
 
 CIFAR = {
     "LM-HT, L = 2, T = 2": {"levels": 2, "steps": 2},
     "quantized ANN, Q = 4": {"levels": 4, "steps": 1, "activation": "qcfs", "quanta": 4},
-    "LIF, T = 4": {"levels": 1, "steps": 4, "mixing": "identity"},
+    "LIF, T = 4": _LIF,
+    "LIF, T = 4, membrane detached": _LIF | {"detach": True},
 }
-"""The three that are compared on CIFAR-10."""
+"""Those that are compared on CIFAR-10."""
+
+CIFAR_NAMES = {
+    label: "cifar10-"
+    + label.split(",")[0].lower().replace(" ", "-")
+    + (DETACHED if neurons.get("detach") else "")
+    for label, neurons in CIFAR.items()
+}
+"""Names of their trainings."""
+
+RULES = {"Eq. 5": "rules-vgg11-lif", "detached": "rules-vgg11-lif" + DETACHED}
+"""The two rules of LIF, in a network that a processor without bfloat16 trains in an hour."""
 
 
 def _cifar() -> Iterator[Planned]:
-    for name, neurons in CIFAR.items():
+    for label, neurons in CIFAR.items():
         yield Planned(
-            name="cifar10-" + name.split(",")[0].lower().replace(" ", "-"),
+            name=CIFAR_NAMES[label],
             group="cifar10",
             dataset="cifar10",
             network={"net": "resnet18", "width": 0.25, "weight_bits": 8, **neurons},
@@ -150,9 +190,20 @@ def _cifar() -> Iterator[Planned]:
         )
 
 
+def _rules() -> Iterator[Planned]:
+    made = Planned(
+        name=RULES["Eq. 5"],
+        group="rules",
+        dataset="cifar10",
+        network={"net": "vgg11", "width": 0.25, "weight_bits": 8, **_LIF},
+        training={"epochs": 3, "precision": "float32"},
+    )
+    yield from (made, _detached(made))
+
+
 def plan() -> list[Planned]:
     """All trainings, each behind the one that it begins with."""
-    return [*_grid("mlp"), *_grid("cnn"), *_binary(), *_hybrid(), *_cifar()]
+    return [*_grid("mlp"), *_grid("cnn"), *_binary(), *_hybrid(), *_cifar(), *_rules()]
 
 
 def find(name: str) -> Planned:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shlex
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lmht.model.build_cache import keep_log
+from lmht.model.environment import module_path, own_environment
 from lmht.rtl.checks import check_choice
 from lmht.sim.toolchain import ToolchainError
 
@@ -107,15 +110,22 @@ class CrossCompiler:
         Raises
         ------
         ToolchainError
-            If it complains; one line with its first complaint.
+            If it complains; one line with its first complaint and where the log is kept.
         """
         result = subprocess.run(
-            [*self.command, *_BARE_FLAGS, *arguments], cwd=folder, capture_output=True, text=True, check=False
+            [*self.command, *_BARE_FLAGS, *arguments],
+            cwd=folder,
+            env=own_environment(module_path()),
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if result.returncode:
-            lines = (result.stderr + result.stdout).splitlines()
+            said = result.stderr + result.stdout
+            lines = said.splitlines()
             named = [line for line in lines if "error" in line]
-            raise ToolchainError(f"{self.kind}: {(named or lines or ['failed'])[0].strip()}")
+            kept = keep_log(" ".join(self.command[-2:]), f"$ {shlex.join(result.args)}\n{said}")
+            raise ToolchainError(f"{self.kind}: {(named or lines or ['failed'])[0].strip()} (log: {kept})")
 
 
 def find_compiler(target: Target, kind: str | None = None) -> CrossCompiler:

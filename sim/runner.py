@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+from cocotb_tools import config
 from cocotb_tools.runner import get_runner
 
-from lmht.sim.bench_build import LINT_WAIVERS, build_bench
-from lmht.sim.toolchain import tool_environment
+from lmht.model.environment import own_environment, replaced_environment
+from lmht.sim.bench_build import build_bench
+from lmht.sim.model_build import LINT_WAIVERS
 
 __all__ = [
     "LINT_WAIVERS",
@@ -129,12 +131,15 @@ def run_cocotb(
         PARAMETERS_VARIABLE: json.dumps(dict(parameters or {})),
         "LMHT_SEED": str(seed),
         "COCOTB_REWRITE_ASSERTION_FILES": _neighbours(module),
+        "LD_LIBRARY_PATH": os.pathsep.join(
+            filter(None, (str(config.libs_dir), os.environ.get("LD_LIBRARY_PATH")))
+        ),
         **(environment or {}),
     }
     runner = get_runner("verilator")
     runner.log.setLevel(logging.CRITICAL)
     # The results, or their absence, tell more than the exit status.
-    with tool_environment(extra), suppress(SystemExit, RuntimeError):
+    with replaced_environment(own_environment(extra)), suppress(SystemExit, RuntimeError):
         runner.test(
             test_module=module,
             hdl_toplevel=top,

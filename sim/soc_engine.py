@@ -18,6 +18,7 @@ from lmht.gen.build import Build
 from lmht.gen.files import wrapper_name
 from lmht.gen.header import HEADER_FILE
 from lmht.gen.soc_files import flash_contents
+from lmht.model.environment import own_environment
 from lmht.rtl.axi_stream import STREAM_BYTES
 from lmht.rtl.bus_accelerator import BusAccelerator
 from lmht.rtl.checks import check_choice
@@ -130,6 +131,7 @@ class SocEngine:
                 subprocess.Popen(
                     [self._program, f"+ram={RAM.name}.hex", f"+flash={FLASH.name}.hex", f"+quiet={quiet}"],
                     cwd=folder,
+                    env=own_environment(),
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
                     text=True,

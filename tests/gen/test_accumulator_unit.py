@@ -23,8 +23,8 @@ def branch(weights, bits=4):
 @given(arrays(np.float64, 5, elements=st.floats(0.6, 4000)))
 def test_gains_are_rounded_to_a_thousandth_at_the_smallest_shift(ratio):
     shift = residual_shift(ratio)
-    weights, bits = residual_weights(branch([1] * 5), ratio, shift)
-    gains = weights[:, 0, 0, 0] / 2.0**shift
+    weights, bits, own_shift = residual_weights(branch([1] * 5), ratio, shift)
+    gains = weights[:, 0, 0, 0] * 2.0 ** (own_shift - shift)
     assert (np.abs(gains / ratio - 1) <= 2.0**-10).all()
     assert 2 ** (bits - 2) <= weights.max() < 2 ** (bits - 1)
     if shift > 0:
@@ -35,8 +35,8 @@ def test_gains_are_rounded_to_a_thousandth_at_the_smallest_shift(ratio):
 def test_faint_and_dead_channels_do_not_widen_the_others():
     ratio = np.array([3.0, 1e-9, 0.0])
     assert residual_shift(ratio) == DEFAULT_GAIN_BITS
-    weights, bits = residual_weights(branch([1, 7, 7]), ratio, DEFAULT_GAIN_BITS)
-    assert (weights[:, 0, 0, 0].tolist(), bits) == ([3072, 0, 0], 13)
+    weights, bits, own_shift = residual_weights(branch([1, 7, 7]), ratio, DEFAULT_GAIN_BITS)
+    assert (weights[:, 0, 0, 0].tolist(), bits, own_shift) == ([3, 0, 0], 3, 10)
     ratio = np.array([2.7, 0.0])
     assert residual_shift(ratio) == residual_shift(ratio[:1]) == 8
 
@@ -50,20 +50,20 @@ def test_shift_leaves_room_for_the_weights():
     ratio = np.array([500.3, 0.013])
     assert residual_shift(ratio) == residual_shift(ratio, largest_weight=8) == DEFAULT_GAIN_BITS
     shift = residual_shift(ratio, largest_weight=127)
-    _, bits = residual_weights(branch([127, 127], bits=8), ratio, shift)
+    _, bits, _ = residual_weights(branch([127, 127], bits=8), ratio, shift)
     assert bits <= 24
     assert shift == 7
 
 
 def test_dead_branch():
     assert residual_shift(np.zeros(2)) == 0
-    weights, bits = residual_weights(branch([1, 1]), np.zeros(2), 0)
-    assert (weights.any(), bits) == (False, 2)
+    weights, bits, own_shift = residual_weights(branch([1, 1]), np.zeros(2), 0)
+    assert (weights.any(), bits, own_shift) == (False, 2, 0)
 
 
 def test_signs_and_weights_multiply_the_gain():
-    weights, bits = residual_weights(branch([-7, 3]), np.array([1.0, 2.5]), 9)
-    assert (weights[:, 0, 0, 0].tolist(), bits) == ([-3584, 3840], 13)
+    weights, bits, own_shift = residual_weights(branch([-7, 3]), np.array([1.0, 2.5]), 9)
+    assert (weights[:, 0, 0, 0].tolist(), bits, own_shift) == ([-14, 15], 5, 8)
 
 
 def test_branch_that_is_too_strong():
@@ -71,4 +71,4 @@ def test_branch_that_is_too_strong():
         ValueError,
         match=r"^weight_bits of the residual branch must be between 2 and 24, not 26: one of its channels is 1.2e\+06 ",
     ):
-        residual_weights(branch([7]), np.array([1.2e6]), 1)
+        residual_weights(branch([7]), np.array([1.2e6 + 0.5]), 1)

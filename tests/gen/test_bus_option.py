@@ -7,7 +7,7 @@ import pytest
 from lmht.gen.build import Build
 from lmht.gen.compile import CompileOptions, compile_network
 from lmht.sim.runner import LINT_WAIVERS
-from lmht.sim.toolchain import toolchain_environment
+from lmht.sim.toolchain import toolchain_environment, verilator_command
 
 
 @pytest.mark.parametrize("bus", ["axi", "wishbone"])
@@ -24,14 +24,9 @@ def test_wrapper_lints_and_leaves_the_design_as_it_is(small_network, small_build
     assert f"- {wrapper.name}" in core
     assert f"toplevel: compact_{bus}" in core
     top = f"compact_{bus}"
-    command = [
-        "verilator",
-        "--lint-only",
-        "-Wall",
-        *(f"-Wno-{name}" for name in LINT_WAIVERS),
-        "--top-module",
-        top,
-    ]
+    command = verilator_command(
+        "--lint-only", "-Wall", *(f"-Wno-{name}" for name in LINT_WAIVERS), "--top-module", top
+    )
     command += map(str, (wrapper, *build.verilog_files))
     done = subprocess.run(command, env=toolchain_environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

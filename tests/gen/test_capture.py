@@ -329,7 +329,7 @@ def test_every_network_of_the_zoo(net):
     folded = capture(built)
     assert [layer.name for layer in folded.layers[:-1]] == list(built.neurons())
     sums = [layer for layer in folded.layers if len(layer.projections) == 2]
-    blocks = {"resnet18": 8, "resnet19": 8, "resnet20": 9, "resnet34": 16}
+    blocks = {"resnet18": 8, "resnet19": 8, "resnet19-lmht": 8, "resnet20": 9, "resnet34": 16}
     assert len(sums) == blocks.get(net, 0)
 
 

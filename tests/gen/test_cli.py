@@ -125,6 +125,7 @@ def test_train_takes_every_option(tmp_path):
         "thetas": None,
         "initial_membranes": None,
         "fraction_bits": None,
+        "detach": None,
         "coding": "direct",
         "readout": "mean",
     }

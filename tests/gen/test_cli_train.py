@@ -66,10 +66,28 @@ def test_convolutional_network(tmp_path, capsys):
         "thetas": None,
         "initial_membranes": None,
         "fraction_bits": None,
+        "detach": None,
         "coding": "direct",
         "readout": "mean",
     }
     assert (config["training"]["augment"], config["training"]["precision"]) == ("shift", "bfloat16")
+
+
+@pytest.mark.parametrize(
+    ("options", "stored", "rule"),
+    [
+        (["--integration", "continuous"], None, False),
+        (["--integration", "continuous", "--detach"], True, True),
+        (["--levels", "1", "--mixing", "identity"], None, False),
+        ([], None, True),
+        (["--no-detach"], False, False),
+    ],
+)
+def test_rule_of_the_gradient(tmp_path, options, stored, rule):
+    assert main(["train", "--net", "64-8-10", "--epochs", "1", *options, "--out", str(tmp_path)]) == 0
+    network, run = load_checkpoint(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["network"]["detach"] is stored
+    assert (run.network.detach, network.layers[0].neuron.detach) == (stored, rule)
 
 
 def test_network_of_the_user(tmp_path, capsys):
@@ -235,7 +253,7 @@ WRONG_OPTIONS = [
     (
         ["--net", "resnet50"],
         "net must be layer widths such as 784-128-10, one of mnist-cnn, lenet, vgg11, vgg13, vgg16, resnet18, "
-        "resnet19, resnet20, resnet34, or FILE.py:FUNCTION, not 'resnet50'",
+        "resnet19, resnet20, resnet34, resnet19-lmht, vgg13-lmht, vgg16-lmht, or FILE.py:FUNCTION, not 'resnet50'",
     ),
     (["--net", "none.py:build"], "none.py: no such file"),
     (["--net", "none:build"], "net must be FILE.py:FUNCTION for a network of your own, not 'none:build'"),

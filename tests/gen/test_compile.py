@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from pydantic import ValidationError
 from rich.console import Console
 
@@ -13,7 +14,14 @@ from lmht.gen.images import read_image
 from lmht.gen.integer import IntegerNetwork
 from lmht.gen.memory_contents import unpack_layers
 from lmht.gen.report import report_tables
-from lmht.model import CheckpointError, RunConfig, default_training_config, save_checkpoint
+from lmht.model import (
+    CheckpointError,
+    ConvNetworkConfig,
+    RunConfig,
+    build_network,
+    default_training_config,
+    save_checkpoint,
+)
 from lmht.sim.golden import GoldenModel
 from lmht.sim.random_networks import random_layer
 
@@ -198,3 +206,33 @@ def test_wrong_source(tmp_path):
 def test_wrong_options(options):
     with pytest.raises(ValidationError):
         CompileOptions(**options)
+
+
+@pytest.mark.parametrize(
+    ("net", "width", "shape"),
+    [
+        ("resnet19-lmht", 1 / 16, (3, 8, 8)),
+        ("vgg13-lmht", 1 / 16, (3, 16, 16)),
+        ("vgg16-lmht", 1 / 32, (3, 32, 32)),
+    ],
+)
+def test_networks_of_the_authors(net, width, shape, tmp_path):
+    """Narrow, on small images, with batch norms that have seen them: compiled to integers of the same classes."""
+    torch.manual_seed(0)
+    network = build_network(ConvNetworkConfig(net=net, width=width, input_shape=shape, classes=10))
+    images = torch.randint(0, 256, (64, *shape), dtype=torch.uint8)
+    for part in network.modules():
+        if isinstance(part, torch.nn.BatchNorm2d):
+            part.momentum = None
+            torch.nn.init.uniform_(part.weight, 0.5, 2.0)
+            torch.nn.init.constant_(part.bias, 0.3)
+    with torch.no_grad():
+        for _ in range(3):
+            network.train()(images)
+        expected = network.eval()(images).argmax(dim=1)
+    compile_network(network, tmp_path / "build", CompileOptions(name="dut", lanes=4))
+    build = Build.open(tmp_path / "build")
+    assert len(build.network.layers) == len(network.neurons()) + 1
+    golden = GoldenModel(build.network).run(images.numpy())
+    assert len(expected.unique()) > 1
+    assert (golden.predictions == expected).double().mean() >= 0.9

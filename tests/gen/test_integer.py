@@ -138,7 +138,7 @@ def test_arrays_are_read_only_copies_in_c_order():
     [
         ({"projections": ()}, "projections must be between 1 and 2, not 0"),
         (
-            {"projections": (dense(np.ones((2, 3), int), weight_bits=9),)},
+            {"projections": (dense(np.ones((2, 3), int), source=0, weight_bits=9),)},
             "weight_bits of the first projection must be between 2 and 8, not 9",
         ),
         (

@@ -131,12 +131,12 @@ def residual_network(branch_weights, branch_scale, *, pooling=None, theta=0.5):
 
 def test_residual_branch_follows_the_formulas():
     ones = np.ones((2, 1, 1, 1), dtype=int)
-    layer = quantize(residual_network(ones, [1.0, 2.0]), name="n").layers[1]
+    layer = quantize(residual_network(ones, [1.0, 2.02]), name="n").layers[1]
     main, branch = layer.projections
-    # The gains are θ / (s θ) = 50 and 40 steps: 640 is the first of them not below 512.
-    assert (main.shift, branch.shift, main.weight_bits, branch.weight_bits) == (4, 0, 4, 11)
-    assert branch.weights[:, 0, 0, 0].tolist() == [800, 640]
-    units = np.array([0.02, 0.05]) * 0.5 / 2**4
+    # The gains are 50 and 40.4 steps: 323.2 is the first multiple of the second that is within 2^-10 of an integer.
+    assert (main.shift, branch.shift, main.weight_bits, branch.weight_bits) == (3, 0, 4, 10)
+    assert branch.weights[:, 0, 0, 0].tolist() == [400, 323]
+    units = np.array([0.02, 0.05]) * 0.5 / 2**3
     # The bias knows nothing of the accumulators: rows of Ω of 0.75 and 1.75, θ = 1 is 256.
     expected = np.outer([0.75, 1.75], [0.3, -0.2]) * 256
     np.testing.assert_array_equal(layer.bias, np.rint(expected))

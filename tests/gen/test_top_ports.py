@@ -10,7 +10,7 @@ from lmht.gen.compile import CompileOptions, compile_network
 from lmht.gen.manifest import PortRecord
 from lmht.gen.top_ports import instance_template, template_name
 from lmht.sim.runner import LINT_WAIVERS
-from lmht.sim.toolchain import toolchain_environment
+from lmht.sim.toolchain import toolchain_environment, verilator_command
 
 PORT = re.compile(r"^  (input|output) (?:\[(\d+):0\] )?(\w+);", re.MULTILINE)
 
@@ -29,7 +29,9 @@ def lint(build, template, tmp_path):
     outer = tmp_path / "outer.v"
     outer.write_text(f"module outer(\n{declared}\n);\n{template}endmodule\n")
     verilog = [name for name in build.manifest.files if name.endswith(".v")]
-    command = ["verilator", "--lint-only", "-Wall", "-Wno-DECLFILENAME", "--top-module", "outer", str(outer)]
+    command = verilator_command(
+        "--lint-only", "-Wall", "-Wno-DECLFILENAME", "--top-module", "outer", str(outer)
+    )
     command += [f"-Wno-{name}" for name in LINT_WAIVERS]
     command += [str(build.folder / name) for name in verilog]
     return subprocess.run(command, env=toolchain_environment(), capture_output=True, text=True, check=False)

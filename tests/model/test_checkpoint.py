@@ -8,7 +8,9 @@ import safetensors.torch
 import torch
 
 from lmht.model import (
+    LMHT,
     CheckpointError,
+    ConvNetworkConfig,
     EpochRecord,
     Network,
     NetworkConfig,
@@ -17,6 +19,8 @@ from lmht.model import (
     load_checkpoint,
     save_checkpoint,
 )
+from lmht.model.run_folder import RunError, find_earlier_run
+from lmht.model.zoo import build_network
 
 
 @pytest.fixture
@@ -198,3 +202,42 @@ def test_every_flipped_byte_of_the_weights_is_noticed(run_dir):
         path.write_bytes(content[:index] + bytes([content[index] ^ 1]) + content[index + 1 :])
         with pytest.raises(CheckpointError):
             load_checkpoint(run_dir)
+
+
+@pytest.mark.parametrize("convolutional", [False, True])
+@pytest.mark.parametrize(
+    ("mixing", "stored", "rule"),
+    [
+        ("identity", "absent", True),
+        ("identity", None, False),
+        ("identity", False, False),
+        ("identity", True, True),
+        ("learned", "absent", True),
+        ("learned", None, True),
+        ("learned", False, False),
+    ],
+)
+def test_rule_of_the_gradient_is_that_of_the_training(tmp_path, convolutional, mixing, stored, rule):
+    """Records of before there was ``detach`` are of neurons that were trained with a detached membrane."""
+    fields = {"mixing": mixing, "detach": None if stored == "absent" else stored}
+    if convolutional:
+        config = ConvNetworkConfig(net="mnist-cnn", input_shape=(1, 8, 8), classes=3, width=0.1, **fields)
+    else:
+        config = NetworkConfig(architecture="4-6-3", input_shape=(1, 2, 2), **fields)
+    run = make_run().model_copy(update={"network": config})
+    save_checkpoint(tmp_path, build_network(config).state_dict(), run)
+    if stored == "absent":
+        rewrite_config(tmp_path, lambda content: content["network"].pop("detach"))
+    network, loaded = load_checkpoint(tmp_path)
+    neurons = [part for part in network.modules() if isinstance(part, LMHT)]
+    assert neurons
+    assert {neuron.detach for neuron in neurons} == {rule}
+    if stored != "absent":
+        assert loaded.network == config
+    # An unfinished run of then is continued by its own rule alone.
+    elif mixing == "identity":
+        assert loaded.network == config.model_copy(update={"detach": True})
+        with pytest.raises(RunError, match=r"network.detach is True there and None here"):
+            find_earlier_run(tmp_path, run, resume=True)
+    else:
+        assert find_earlier_run(tmp_path, run, resume=True) == loaded

@@ -61,7 +61,7 @@ def test_unknown_net():
         ConvNetworkConfig(**(GOOD | {"net": "resnet50"}))
     assert explain_validation_error(caught.value) == (
         "net: net must be one of mnist-cnn, lenet, vgg11, vgg13, vgg16, resnet18, resnet19, resnet20, "
-        "resnet34, or FILE.py:FUNCTION, not 'resnet50'"
+        "resnet34, resnet19-lmht, vgg13-lmht, vgg16-lmht, or FILE.py:FUNCTION, not 'resnet50'"
     )
 
 

@@ -1,4 +1,4 @@
-"""Lemma 4.1 and Theorem 4.2: a multi-threshold step is a run of binary steps, and a window is QCFS.
+"""Lemma 4.1, Theorem 4.2, Corollary 4.3: a multi-threshold step is a run of binary steps, and a window is QCFS.
 
 All values are multiples of 1/64 small enough for float64 to hold every sum and quotient that decides a spike.
 """
@@ -117,6 +117,34 @@ def test_theorem_4_2_total_is_qcfs(levels, steps, theta, part_units):
     mean = qcfs(torch.tensor(current, dtype=torch.float64)).item()
     assert round(mean * steps / theta) == total
     assert abs(mean * steps / theta - total) < 1e-9
+
+
+@given(level_counts, st.integers(1, 8), thetas, st.data())
+def test_corollary_4_3(levels, steps, theta, data):
+    """Corollary 4.3: under one current and 0 <= v[-1] < θ, all steps emit k spikes just where it says.
+
+    That is where T I + v[-1] < θ (k = 0), k T θ <= T I + v[-1] < (k T + 1) θ, or L T θ <= T I + v[-1] (k = L).
+    """
+    unit = int(theta * GRID)
+    membrane = data.draw(st.integers(0, unit - 1))
+    # Near a multiple of θ, where the regions end, in half of the examples.
+    near = st.builds(lambda k, off: k * unit + off, st.integers(-1, levels + 1), st.integers(-8, 8))
+    current = data.draw(st.one_of(near, st.integers(-unit, (levels + 1) * unit)))
+    found = mht_counts(levels, theta, membrane / GRID, [current / GRID] * steps).tolist()
+    charge = steps * current + membrane
+    level, rest = divmod(charge, steps * unit)
+    expected = charge < unit or charge >= levels * steps * unit or rest < unit
+    assert (len(set(found)) == 1) == expected
+    if expected:
+        assert found[0] == min(max(level, 0), levels)
+
+
+def test_corollary_4_3_needs_its_membrane():
+    """v[-1] = 3/2 with θ = 1, L = 2: T I + v[-1] = 1.5, and both spikes of the first step are not repeated."""
+    assert mht_counts(2, 1.0, 0.5, [0.0, 0.0]).tolist() == [0, 0]
+    assert mht_counts(2, 1.0, 1.5, [1.25, 1.25]).tolist() == [2, 2]
+    # T I + v[-1] = 4 is L T θ for L = T = 2; with 0 <= v[-1] < θ it would be uneven below, at 3.75.
+    assert mht_counts(2, 1.0, 0.5, [1.625, 1.625]).tolist() == [2, 1]
 
 
 @given(level_counts, st.sampled_from([1, 2, 4, 8]), thetas, st.data())

@@ -85,6 +85,19 @@ def test_dvs_cifar10(tmp_path, place):
     assert torch.equal(data.train_images[18 * 3], expected)
 
 
+def test_mean_of_frames(tmp_path):
+    """One picture of 48x48 a recording: 8 sensor rows are 3 of the picture, whatever the number of steps."""
+    write_dvs_cifar10(tmp_path)
+    data = load_dataset("dvs-cifar10", tmp_path, coding="mean-frames")
+    assert (data.input_shape, data.frames, data.has_events) == ((2, 48, 48), None, True)
+    assert data.train_images.shape == (20, 2, 48, 48)
+    expected = torch.zeros(2, 48, 48, dtype=torch.uint8)
+    # Rows 24 to 27 and columns 0 and 1 (64 and 65): 2.67 x 2 events in the first row of three, 1.33 x 2 in the second.
+    expected[0, 9, 0], expected[0, 10, 0] = 9, 5
+    expected[1, 9, 24], expected[1, 10, 24] = 9, 5
+    assert torch.equal(data.train_images[2 * 3], expected)
+
+
 def test_wrong_folders(tmp_path):
     expected = "FOLDER: no subfolders airplane, automobile, ... here or in its subfolder dvs-cifar10"
     assert error_of(tmp_path, "dvs-cifar10", steps=2) == expected
@@ -142,7 +155,9 @@ def test_commands(tmp_path, capsys):
     assert record["network"].items() >= {"coding": "frames", "steps": 3, "input_shape": [2, 64, 64]}.items()
     assert run("train", *data, *tiny, "--out", out) == 0
     assert "is already trained" in capsys.readouterr().out
-    message = "error: coding must be direct, constant or bernoulli for hardware so far, not frames\n"
+    message = (
+        "error: coding must be direct, constant, bernoulli or mean-frames for hardware so far, not frames\n"
+    )
     for command in (["compile", out, "--out", tmp_path / "build"], ["stats", out]):
         for given in ([], ["--data-dir", tmp_path]):
             assert run(*command, *given) == 2
@@ -153,8 +168,12 @@ def test_commands(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--coding", "direct"], "coding must be frames for data set dvs-cifar10, not direct"),
-        (["--method", "hybrid"], "coding must be direct with activation qcfs, not frames"),
+        (["--coding", "direct"], "coding must be frames or mean-frames for data set dvs-cifar10, not direct"),
+        (["--method", "hybrid"], "coding must be direct or mean-frames with activation qcfs, not frames"),
+        (
+            ["--data", "digits", "--net", "64-10", "--coding", "mean-frames"],
+            "coding must be direct, constant or bernoulli for the images of data set digits, not mean-frames",
+        ),
         (
             ["--data", "digits", "--net", "64-10", "--coding", "frames"],
             "coding must be direct, constant or bernoulli",
@@ -169,3 +188,30 @@ def test_wrong_option(tmp_path, capsys, options, message):
     error = capsys.readouterr().err
     assert error.startswith(f"error: {message}")
     assert error.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_mean_of_frames_in_hardware(tmp_path, capsys):
+    """Trained, compiled and verified by the commands: 100 recordings, logits and levels equal in the RTL."""
+    write_dvs_cifar10(tmp_path / "dvs-cifar10", count=100)
+    data, out, build = ["--data-dir", tmp_path], tmp_path / "run", tmp_path / "build"
+    options = [
+        "--coding",
+        "mean-frames",
+        "--net",
+        "resnet20",
+        "--width",
+        "0.125",
+        "--steps",
+        "2",
+        "--epochs",
+        "1",
+    ]
+    assert run("train", "--data", "dvs-cifar10", *data, *options, "--out", out) == 0
+    record = json.loads((out / "config.json").read_text())["network"]
+    assert record.items() >= {"coding": "mean-frames", "steps": 2, "input_shape": [2, 48, 48]}.items()
+    assert run("compile", out, *data, "--out", build) == 0
+    capsys.readouterr()
+    assert run("verify", build, *data, "--images", "100") == 0
+    assert "equal" in capsys.readouterr().out
+    assert run("stats", out, *data, "--images", "10") == 0

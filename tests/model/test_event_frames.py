@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmht.model.event_files import Events
-from lmht.model.event_frames import count_frames, frame_pixels
+from lmht.model.event_frames import count_frames, frame_pixels, mean_picture
 
 
 def make_events(rows):
@@ -92,3 +92,45 @@ def test_pixels_saturate():
 def test_wrong_steps():
     with pytest.raises(ValueError, match=r"^steps must be at least 1, not 0$"):
         count_frames(EVENTS, 0, "time", 4)
+
+
+def test_mean_picture_rounds_half_up_and_saturates():
+    """n events of a pixel are min(255, floor(1.7 n + 1/2)): 5 are 8.5, thus 9."""
+    for count, pixel in [
+        (0, 0),
+        (1, 2),
+        (2, 3),
+        (5, 9),
+        (10, 17),
+        (15, 26),
+        (149, 253),
+        (150, 255),
+        (1000, 255),
+    ]:
+        picture = mean_picture(make_events([(1, 0, 1, 7)] * count + [(0, 0, 0, 7)] * 10), 2, 2)
+        assert picture.dtype == np.uint8
+        assert picture.tolist() == [[[17, 0], [0, 0]], [[0, pixel], [0, 0]]]
+
+
+def test_mean_picture_divides_a_sensor_pixel_by_its_area():
+    """3x3 onto 2x2: the middle one gives a quarter to each, one in the middle of an edge a half to two."""
+    events = make_events([(1, 1, 0, 0)] * 40 + [(1, 0, 1, 0)] * 20)
+    assert mean_picture(events, 3, 2).tolist() == [[[17, 17], [17, 17]], [[17, 17], [0, 0]]]
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 7), st.integers(0, 7), st.integers(0, 1), st.integers(0, 1000)), min_size=1
+    ),
+    st.sampled_from([1, 2, 3, 6, 8]),
+)
+def test_mean_picture_is_the_mean_of_any_frames(rows, size):
+    """Ten frames of either slicing, brought to the size by the covered areas, averaged, and rounded once."""
+    events = make_events(rows)
+    area = np.zeros((size, 8))
+    for row in range(8 * size):
+        area[row // 8, row // size] += 1 / size
+    for slicing in ("time", "count"):
+        mean = (area @ count_frames(events, 10, slicing, 8) @ area.T).mean(axis=0)
+        expected = np.minimum(np.floor(17 * mean + 0.5 + 1e-9), 255)
+        assert np.array_equal(mean_picture(events, 8, size), expected)

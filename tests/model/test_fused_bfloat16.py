@@ -14,9 +14,9 @@ needs_c = pytest.mark.skipif(not native.has_library(), reason="no C++ compiler")
 NEURONS = 70_001
 
 
-def make_case(mixing, leak, dtype, steps=3):
+def make_case(mixing, leak, dtype, steps=3, detach=None):
     torch.manual_seed(1)
-    neuron = LMHT(2, steps, 0.5, mixing=mixing, leak=leak)
+    neuron = LMHT(2, steps, 0.5, mixing=mixing, leak=leak, detach=detach)
     with torch.no_grad():
         for parameter in neuron.parameters():
             parameter.normal_()
@@ -51,14 +51,16 @@ def check_half(neuron, current, upstream):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("mixing", ["learned", "identity", "uniform"])
 @pytest.mark.parametrize("leak", ["learned", 0.75])
-def test_equals_float32(dtype, mixing, leak):
-    check_half(*make_case(mixing, leak, dtype))
+@pytest.mark.parametrize("detach", [True, False])
+def test_equals_float32(dtype, mixing, leak, detach):
+    check_half(*make_case(mixing, leak, dtype, detach=detach))
 
 
-@pytest.mark.parametrize("steps", [1, 9])
+@pytest.mark.parametrize("steps", [1, 8, 9])
 def test_windows_of_other_lengths(steps):
     """Nine steps need two bytes of marks for a neuron."""
     check_half(*make_case("learned", 0.75, torch.bfloat16, steps))
+    check_half(*make_case("identity", 0.75, torch.bfloat16, steps))
 
 
 @needs_c

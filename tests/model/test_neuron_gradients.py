@@ -1,11 +1,12 @@
-"""Gradients of the neurons against values derived by hand from Eqs. 13-16."""
+"""Gradients of the neurons against values derived by hand, from Eqs. 13-16 and, not detached, from Eq. 5."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
-from lmht.model import LMHT, QCFS
+from lmht.model import LMHT, QCFS, window
 
 
 def run(neuron, currents, upstream):
@@ -20,13 +21,13 @@ def assert_close(found, expected):
     torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64), rtol=1e-12, atol=1e-12)
 
 
-def make_two_step_neuron():
+def make_two_step_neuron(**options):
     """T = 2, L = 2, θ = 1, Ω = [[3/4, 1/4], [1/2, 1/2]] and λ = 3/4.
 
     For T = 2, Ω = sigmoid(ω): ln 3 gives 3/4 and -ln 3 gives 1/4, both with derivative 3/16; 0 gives 1/2,
     with derivative 1/4. λ = sigmoid(α) + 1/2 = 3/4 for α = -ln 3, with derivative 3/16.
     """
-    neuron = LMHT(levels=2, steps=2).double()
+    neuron = LMHT(levels=2, steps=2, **options).double()
     with torch.no_grad():
         neuron.omega_logits.copy_(torch.tensor([[math.log(3), -math.log(3)], [0, 0]], dtype=torch.float64))
         neuron.leak_logit.fill_(-math.log(3))
@@ -97,12 +98,138 @@ def test_membrane_is_detached():
     assert_close(neuron.leak_logit.grad, 10 * 0.375 * 3 / 16)
 
 
-def test_steps_without_mixing_exchange_no_gradient():
-    """M-HT: the second step's output depends on the first current, but its gradient does not reach it."""
-    neuron = LMHT(levels=2, steps=2, mixing="identity", leak=1.0)
-    output, gradient = run(neuron, [[0.75], [0.5]], [[0.0], [1.0]])
+def test_detached_steps_without_mixing_exchange_no_gradient():
+    """The second step's output depends on the first current, but its gradient does not reach it."""
+    neuron = LMHT(levels=2, steps=2, mixing="identity", leak=1.0, detach=True)
+    output, gradient = run(neuron, [[0.25], [0.75]], [[0.0], [1.0]])
     assert_close(output, [[0], [1]])
     assert_close(gradient, [[0], [1]])
+
+
+# v[t] = m[t] - θ k[t], and θ k[t] has the derivative win[t], so that dv[t]/dm[t] = 1 - win[t]. With g_v[T-1] = 0,
+# g_m[t] = win[t] g_out[t] + (1 - win[t]) g_v[t], g_v[t-1] = λ g_m[t]; dI[t] = g_m[t] without mixing.
+
+
+def lif_by_hand():
+    """LIF, θ = 1, λ = 3/4: I = (0.4, 0.1, 0.7, 0.2, 2, 0.3), upstream gradients (1, 2, 3, 4, 5, 6).
+
+    m: 0.4, 0.3 + 0.1 = 0.4, 0.3 + 0.7 = 1, 0 + 0.2 = 0.2, 0.15 + 2 = 2.15, 0.8625 + 0.3 = 1.1625
+    k:  0,   0,               1,             0,             1,                1
+    v: 0.4, 0.4,              0,             0.2,           1.15,             0.1625
+    win (1/2 to 3/2): 0, 0, 1, 0, 0, 1.
+    g_m[5] = 6; g_m[4] = 3/4 6 = 4.5; g_m[3] = 3/4 4.5 = 3.375; g_m[2] = 3, which is inside and hears nothing of
+    step 3; g_m[1] = 3/4 3 = 2.25; g_m[0] = 3/4 2.25 = 1.6875.
+    dλ = sum of g_m[t] v[t-1] = 2.25 0.4 + 3 0.4 + 3.375 0 + 4.5 0.2 + 6 1.15 = 9.9, and dλ/dα = 3/16.
+    """
+    current = [[0.4], [0.1], [0.7], [0.2], [2.0], [0.3]]
+    upstream = [[1.0], [2.0], [3.0], [4.0], [5.0], [6.0]]
+    neuron = LMHT(levels=1, steps=6, mixing="identity").double()
+    with torch.no_grad():
+        neuron.leak_logit.fill_(-math.log(3))
+    output, gradient = run(neuron, current, upstream)
+    assert_close(output, [[0], [0], [1], [0], [1], [1]])
+    assert_close(gradient, [[1.6875], [2.25], [3], [3.375], [4.5], [6]])
+    assert_close(neuron.leak_logit.grad, 9.9 * 3 / 16)
+
+
+def test_lif_passes_gradients_through_the_membrane():
+    lif_by_hand()
+
+
+@pytest.mark.parametrize("fault", ["win instead of 1 - win", "detached", "nothing is reset"])
+def test_planted_fault_in_the_gradient_through_time_is_noticed(monkeypatch, fault):
+    pass_back = window.WindowBlock.pass_back
+
+    def faulty(work, upstream):
+        if fault == "detached":
+            work.staircase = replace(work.staircase, detach=True)
+            return pass_back(work, upstream)
+        inside, found = work.inside.double(), torch.zeros_like(work.mixed)
+        for t in reversed(range(work.steps)):
+            carried = work.leak * found[t + 1] if t + 1 < work.steps else 0
+            kept = inside[t] if fault == "win instead of 1 - win" else 1
+            found[t] = inside[t] * upstream[t] + kept * carried
+        return found
+
+    monkeypatch.setattr(window.WindowBlock, "pass_back", faulty)
+    with pytest.raises(AssertionError):
+        lif_by_hand()
+
+
+def test_integrate_and_fire_with_levels():
+    """L = 2, θ = 1/2, λ = 1 fixed, so the marks of the forward pass decide; window from 1/4 to 5/4.
+
+    I = (0.2, 1.5, -0.5), upstream (1, 2, 3): m = 0.2, 1.7, then v[1] = 0.7 (k = 2) and m[2] = 0.2; no step is
+    inside, and no gradient arrives. With I[2] = 0 m[2] = 0.7 is inside: 3 passes through steps 1 and 0.
+    """
+    for last, expected in ((-0.5, 0.0), (0.0, 3.0)):
+        neuron = LMHT(levels=2, steps=3, theta=0.5, mixing="identity", leak=1.0)
+        output, gradient = run(neuron, [[0.2], [1.5], [last]], [[1.0], [2.0], [3.0]])
+        assert_close(output, [[0], [1], [0.5 if expected else 0]])
+        assert_close(gradient, [[expected]] * 3)
+
+
+def test_mixing_without_detaching():
+    """The case of :func:`test_membrane_is_detached`: dL/dJ = (3/4 10, 10), since m[0] is outside the window.
+
+    dL/dI = Ω^T dL/dJ = (3/4 7.5 + 5, 1/4 7.5 + 5) = (10.625, 6.875); dL/dΩ = dL/dJ I^T = ((0.75, 9), (1, 12)),
+    times (3/16, 3/16; 1/4, 1/4); dL/dλ = 10 v[0] = 3.75, times 3/16.
+    """
+    neuron = make_two_step_neuron(detach=False)
+    output, gradient = run(neuron, [[0.1], [1.2]], [[1.0], [10.0]])
+    assert_close(output, [[0], [0]])
+    assert_close(gradient, [[10.625], [6.875]])
+    assert_close(neuron.omega_logits.grad, [[0.75 * 3 / 16, 9 * 3 / 16], [0.25, 3]])
+    assert_close(neuron.leak_logit.grad, 3.75 * 3 / 16)
+
+
+@pytest.mark.parametrize(
+    ("options", "rule"),
+    [
+        ({}, True),
+        ({"mixing": "uniform"}, True),
+        ({"mixing": "identity"}, False),
+        ({"mixing": "identity", "leak": 1.0}, False),
+        ({"mixing": "identity", "detach": True}, True),
+        ({"detach": False}, False),
+    ],
+)
+@pytest.mark.parametrize("levels", [1, 2])
+def test_rule_of_the_neurons(options, rule, levels):
+    """What is given, or the rule of Eq. 5 where there is no mixing; the output is the same."""
+    neuron = LMHT(levels, 4, **options)
+    assert neuron.detach is rule
+    assert f"detach={rule}" in repr(neuron)
+    current = torch.randn(4, 50, requires_grad=True, generator=torch.Generator().manual_seed(0))
+    neuron(current)[3].sum().backward()
+    mixes = neuron.mixing != "identity"
+    assert bool(current.grad[0].any()) == (mixes or not rule)
+
+
+@pytest.mark.parametrize("value", [0, 1, "no"])
+def test_detach_wrong_argument(value):
+    with pytest.raises(TypeError) as caught:
+        LMHT(2, 2, detach=value)
+    assert str(caught.value) == f"detach must be True, False or None, not {value!r}"
+
+
+@pytest.mark.parametrize("levels", [1, 3])
+@pytest.mark.parametrize("leak", ["learned", 0.75, 1.0])
+@pytest.mark.parametrize("detach", [True, False])
+def test_hardware_roundings_pass_straight_through(levels, leak, detach):
+    """With currents, leak and thresholds that need no rounding, the gradients are those of the plain loop."""
+    results = []
+    current = torch.randint(-20, 40, (5, 60), generator=torch.Generator().manual_seed(levels)).double() / 16
+    upstream = torch.randn(5, 60, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    for bits in (16, None):
+        neuron = LMHT(
+            levels, 5, 1.0, mixing="identity", leak=leak, fraction_bits=bits, detach=detach
+        ).double()
+        leaf = current.clone().requires_grad_()
+        (neuron.forward if bits else neuron.forward_plain)(leaf).backward(upstream)
+        results.append([leaf.grad, *(parameter.grad for parameter in neuron.parameters())])
+    for found, expected in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
 
 
 def test_qcfs_values_and_gradients():

@@ -194,3 +194,22 @@ def test_quantize_module_errors():
     with pytest.raises(TypeError) as caught:
         quantize_module(nn.Sequential(nn.LazyConv2d(3, 3)), 4)
     assert str(caught.value) == "layer '0' must be an nn.Conv2d or nn.Linear itself, not a LazyConv2d"
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4, 6, 16])
+@pytest.mark.parametrize("stride", [1, 2, (2, 1), (1, 4)])
+def test_pointwise_convolution_with_a_stride(channels, stride):
+    """Value and gradients, channels-last, where PyTorch's own gradient writes outside its memory."""
+    layer = QuantConv2d(channels, 2 * channels, 1, stride, bias=True).to(memory_format=torch.channels_last)
+    value = torch.rand(3, channels, 9, 32).to(memory_format=torch.channels_last).requires_grad_()
+    result = layer(value)
+    plain = value.detach().contiguous().requires_grad_()
+    weight = layer.effective_weight().detach().contiguous().requires_grad_()
+    rows, columns = layer.stride
+    sums = torch.einsum("bchw,nc->bnhw", plain[:, :, ::rows, ::columns], weight[:, :, 0, 0])
+    expected = sums + layer.bias.detach()[:, None, None]
+    torch.testing.assert_close(result, expected)
+    result.square().sum().backward()
+    expected.square().sum().backward()
+    torch.testing.assert_close(value.grad, plain.grad)
+    torch.testing.assert_close(layer.weight.grad, weight.grad)

@@ -69,6 +69,34 @@ def test_channels_of_plain_networks(net, expected):
     assert kinds[-2:] == [nn.Flatten, QuantLinear]
 
 
+@pytest.mark.parametrize(
+    ("net", "shape", "classes", "weights"),
+    [
+        ("resnet19-lmht", (3, 32, 32), 10, 12_630_858),
+        ("vgg13-lmht", (3, 64, 64), 200, 9_513_480),
+        ("vgg16-lmht", (3, 32, 32), 100, 34_015_396),
+    ],
+)
+def test_networks_of_the_authors_have_their_numbers_of_weights(net, shape, classes, weights):
+    """Without what neurons learn (mixing and leak), as the authors' own networks count."""
+    network = make(net, shape=shape, classes=classes)
+    layers = [part for part in network.modules() if not isinstance(part, WindowLMHT)]
+    assert sum(each.numel() for part in layers for each in part.parameters(recurse=False)) == weights
+
+
+def test_channels_of_the_authors_vgg():
+    """VGG-13 has five stages of 2, 2, 2, 3 and 1 convolutions and one linear layer behind the global average."""
+    network = make("vgg13-lmht", shape=(3, 64, 64), classes=200)
+    kinds = [type(layer) for layer in network.module]
+    assert [channels for channels, _ in convolutions(network)] == [64, 64, 128, 128, 256, 256, *[512] * 4]
+    assert kinds[-3:] == [nn.AdaptiveAvgPool2d, nn.Flatten, QuantLinear]
+    places = [index for index, kind in enumerate(kinds) if kind in (nn.AvgPool2d, nn.AdaptiveAvgPool2d)]
+    found = [kinds[start:end].count(QuantConv2d) for start, end in zip([0, *places], places, strict=False)]
+    assert found == [2, 2, 2, 3, 1]
+    linear = [layer for layer in make("vgg16-lmht").module if isinstance(layer, QuantLinear)]
+    assert [layer.out_features for layer in linear] == [4096, 4096, 10]
+
+
 def test_channels_of_lenet():
     """12C5-P2-64C5-P2-512-10 on MNIST, with max pooling of spikes."""
     network = make("lenet", shape=(1, 28, 28))
@@ -92,6 +120,7 @@ def test_channels_of_lenet():
     [
         ("resnet18", 64, [(64, 2), (128, 2), (256, 2), (512, 2)]),
         ("resnet19", 128, [(128, 3), (256, 3), (512, 2)]),
+        ("resnet19-lmht", 64, [(128, 3), (256, 3), (512, 2)]),
         ("resnet20", 16, [(16, 3), (32, 3), (64, 3)]),
         ("resnet34", 64, [(64, 3), (128, 4), (256, 6), (512, 3)]),
     ],
@@ -104,10 +133,10 @@ def test_channels_of_residual_networks(net, stem, stages):
             expected += [(channels, 2 if stage and not block else 1), (channels, 1)]
     assert convolutions(network) == expected
     linear = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
-    assert len(expected) + len(linear) == int(net.removeprefix("resnet"))
+    assert len(expected) + len(linear) == int(net.removeprefix("resnet").removesuffix("-lmht"))
     shortcuts = [block.shortcut for block in network.modules() if isinstance(block, BasicBlock)]
     changing = sum(not isinstance(shortcut, nn.Identity) for shortcut in shortcuts)
-    assert changing == len(stages) - 1
+    assert changing == len(stages) - (stem == stages[0][0])
 
 
 def test_block_adds_before_its_last_neurons():
@@ -138,6 +167,8 @@ def test_first_convolution_sees_the_image_once():
         ("mnist-cnn", (1, 28, 28), 32 * 7 * 7),
         ("mnist-cnn", (1, 9, 6), 32 * 2 * 1),
         ("vgg11", (3, 64, 40), 512 * 2),
+        ("vgg13-lmht", (3, 16, 70), 512),
+        ("vgg16-lmht", (3, 64, 40), 512 * 2),
         ("resnet20", (1, 5, 7), 64),
     ],
 )
@@ -157,6 +188,7 @@ def test_width(width, expected):
     ("net", "shape", "message"),
     [
         ("vgg11", (3, 31, 40), "input_shape must be at least 32x32 pixels for vgg11, not 31x40"),
+        ("vgg13-lmht", (3, 15, 40), "input_shape must be at least 16x16 pixels for vgg13-lmht, not 15x40"),
         ("mnist-cnn", (1, 28, 3), "input_shape must be at least 4x4 pixels for mnist-cnn, not 28x3"),
     ],
 )

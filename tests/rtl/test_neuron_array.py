@@ -1,4 +1,4 @@
-"""Neuron array: levels against NUMERICS.md, and Lemma 4.1 and Theorem 4.2 (MODEL.md) on the hardware itself."""
+"""Neuron array: levels against NUMERICS.md; Lemma 4.1, Theorem 4.2, Corollary 4.3 (MODEL.md) on the hardware itself."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from lmht.gen.memory_contents import pack_memories
 from lmht.gen.plan import PlanOptions, plan
 from lmht.gen.quiet import quiet_levels
 from lmht.rtl.fire import Fire
+from lmht.rtl.mix import Mix
 from lmht.rtl.neuron_array import NeuronArray
 from lmht.rtl.verilog import emit_verilog, memory_source
 from lmht.sim.random_networks import random_layer
@@ -123,7 +124,7 @@ def plain_layer(steps: int, levels: int, neurons: int, initial_membrane: int) ->
     )
     return IntegerLayer(
         projections=(projection,),
-        bias=np.zeros(neurons, dtype=np.int64),
+        bias=np.zeros((steps, neurons), dtype=np.int64),
         multipliers=multipliers,
         shift=gain_bits,
         levels=levels,
@@ -149,7 +150,7 @@ def speaking_layer() -> tuple[IntegerLayer, np.ndarray]:
         weight_bits=4,
     )
     bias = layer.bias.copy()
-    bias[::3] = np.abs(layer.projections[0].weights).sum() // 4
+    bias[:, ::3] += 1 << layer.fraction_bits
     return replace(layer, bias=bias), rng.integers(-60, 60, (40, 2, layer.channels))
 
 
@@ -187,36 +188,33 @@ def test_levels(steps: int, levels: int, leak: bool, width: int, options: dict, 
     run(tmp_path, layer, sums, ready="half", empty=0.3, lanes=[1, 4, 2], **options)
 
 
-@pytest.mark.parametrize("levels", [2, 3, 4])
-def test_lemma_4_1(levels: int, tmp_path: Path) -> None:
+@pytest.mark.daily
+@pytest.mark.parametrize(("levels", "start"), [(2, 0), (3, 5), (4, THETA - 1)])
+def test_lemma_4_1(levels: int, start: int, tmp_path: Path) -> None:
     """For ``0 <= v < θ`` a step of M-HT emits as many spikes as L steps of IF with ``I / L`` each, whatever ``I``.
 
     The second step checks the membrane that the first one left, wherever that keeps the condition.
     """
     rng = np.random.default_rng(SEED + levels)
     neurons, frames = 16, 25
-    for start in (0, int(rng.integers(1, THETA))):
-        # Multiples of L, from well below 0 to well above L θ.
-        currents = levels * rng.integers(-THETA, 2 * THETA, (frames, 2, neurons))
-        charged = start + currents[:, 0]
-        left = charged - THETA * np.clip(charged // THETA, 0, levels)
-        inside = (left >= 0) & (left < THETA)
-        assert inside.any()
-        assert not inside.all()
+    # Multiples of L, from well below 0 to well above L θ.
+    currents = levels * rng.integers(-THETA, 2 * THETA, (frames, 2, neurons))
+    charged = start + currents[:, 0]
+    left = charged - THETA * np.clip(charged // THETA, 0, levels)
+    inside = (left >= 0) & (left < THETA)
+    assert inside.any()
+    assert not inside.all()
 
-        m_ht = run(
-            tmp_path, plain_layer(2, levels, neurons, start), currents, name=f"m_ht_{start}", lanes=[1, 8, 2]
-        )
-        fed = np.repeat(currents // levels, levels, axis=1)
-        spikes = run(
-            tmp_path, plain_layer(2 * levels, 1, neurons, start), fed, name=f"if_{start}", lanes=[1, 8, 2]
-        )
-        windows = spikes.reshape(frames, 2, levels, neurons).sum(axis=2)
-        assert np.array_equal(m_ht[:, 0], windows[:, 0])
-        assert np.array_equal(m_ht[:, 1][inside], windows[:, 1][inside])
-        assert set(np.unique(m_ht)) == set(range(levels + 1))
+    m_ht = run(tmp_path, plain_layer(2, levels, neurons, start), currents, name="m_ht", lanes=[1, 8, 2])
+    fed = np.repeat(currents // levels, levels, axis=1)
+    spikes = run(tmp_path, plain_layer(2 * levels, 1, neurons, start), fed, name="if", lanes=[1, 8, 2])
+    windows = spikes.reshape(frames, 2, levels, neurons).sum(axis=2)
+    assert np.array_equal(m_ht[:, 0], windows[:, 0])
+    assert np.array_equal(m_ht[:, 1][inside], windows[:, 1][inside])
+    assert set(np.unique(m_ht)) == set(range(levels + 1))
 
 
+@pytest.mark.daily
 def test_theorem_4_2_on_windows(tmp_path: Path) -> None:
     """T windows of M-HT emit what L T steps of IF emit that are fed uniformly inside each window (``v[-1] = 0``)."""
     rng = np.random.default_rng(SEED)
@@ -229,21 +227,29 @@ def test_theorem_4_2_on_windows(tmp_path: Path) -> None:
     assert set(np.unique(m_ht)) == {0, 1, 2}
 
 
+@pytest.mark.daily
 @pytest.mark.parametrize(("levels", "steps"), [(2, 2), (4, 2), (3, 4)])
-def test_theorem_4_2_equals_qcfs(levels: int, steps: int, tmp_path: Path) -> None:
-    """With a uniform current and ``v[-1] = θ/2`` the spike total is QCFS with ``Q = L T`` levels."""
+def test_theorem_4_2_and_corollary_4_3(levels: int, steps: int, tmp_path: Path) -> None:
+    """With a uniform current and ``v[-1] = θ/2`` the spike total is QCFS with ``Q = L T`` levels (theorem), and the
+    spikes are as many at every step where the corollary says so, and only there."""
     rng = np.random.default_rng(SEED)
-    neurons, quanta = 16, levels * steps
-    current = rng.integers(-levels * THETA, 2 * levels * THETA, (25, 1, neurons))
+    neurons, quanta, start = 16, levels * steps, THETA // 2
+    current = rng.integers(-THETA, (levels + 1) * THETA, (25, 1, neurons))
     found = run(
         tmp_path,
-        plain_layer(steps, levels, neurons, THETA // 2),
+        plain_layer(steps, levels, neurons, start),
         np.repeat(current, steps, axis=1),
         lanes=[1, 8, 2],
     )
     # a / θ * Q = clamp(floor(z Q / θ + 1/2), 0, Q) with z the mean current of an IF step, current / L.
     total = np.clip((2 * current[:, 0] * steps + THETA) // (2 * THETA), 0, quanta)
     assert np.array_equal(found.sum(axis=1), total)
+    charge = steps * current[:, 0] + start
+    uniform = (charge < THETA) | (charge >= quanta * THETA) | (charge % (steps * THETA) < THETA)
+    assert np.array_equal((found == found[:, :1]).all(axis=1), uniform)
+    inner = (found[:, 0] > 0) & (found[:, 0] < levels)
+    assert (uniform & inner).any()
+    assert (~uniform).any()
 
 
 @pytest.mark.parametrize(
@@ -276,6 +282,83 @@ def test_a_wrong_clamp_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     layer = plain_layer(2, 3, 4, 0)
     sums = np.full((3, 2, 4), 10 * THETA)
     with pytest.raises(BenchFailure, match="expected level 3, found 2"):
+        run(tmp_path, layer, sums, lanes=[1, 4, 2])
+
+
+MIXING = [
+    {"mix_multipliers": 1},
+    {"update_lanes": 2, "mix_multipliers": 2},
+    {"update_lanes": 4, "mix_multipliers": 6},
+]
+"""Biases of three steps come one a term, one a cycle, and all at once."""
+
+
+def biased_layer() -> tuple[IntegerLayer, np.ndarray]:
+    """A layer whose rounding shift and biases both matter, and small accumulators of 30 pixels."""
+    rng = np.random.default_rng(SEED)
+    layer = random_layer(
+        rng,
+        source=0,
+        inputs=(2, 2, 6),
+        kernel=(1, 1),
+        neurons=10,
+        steps=3,
+        levels=6,
+        input_steps=2,
+        input_max_level=3,
+    )
+    bias = rng.integers(0, 3 << layer.fraction_bits, (3, layer.channels))
+    return replace(layer, bias=bias, shift=4), rng.integers(-40, 40, (30, 2, layer.channels))
+
+
+@pytest.mark.parametrize("options", MIXING)
+def test_biases_of_every_step(options: dict, tmp_path: Path) -> None:
+    layer, sums = biased_layer()
+    levels = run(tmp_path, layer, sums, quiet=0.3, empty=0.2, lanes=[1, 4, 2], **options)
+    assert set(np.unique(levels)) == set(range(7))
+
+
+@pytest.mark.parametrize("options", MIXING)
+@pytest.mark.parametrize("fault", ["of the step before", "of the neuron before"])
+def test_a_wrong_bias_is_found(
+    fault: str, options: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The memory holds the bias of another step, or of another neuron, at every place."""
+    axis = 0 if fault == "of the step before" else 1
+    pack = memory_contents._pack_biases
+
+    def shifted(tile: Any, layer: IntegerLayer) -> Any:
+        return pack(tile, replace(layer, bias=np.roll(layer.bias, 1, axis=axis)))
+
+    monkeypatch.setitem(memory_contents._PACKERS, "biases", shifted)
+    layer, sums = biased_layer()
+    with pytest.raises(BenchFailure, match="expected level"):
+        run(tmp_path, layer, sums, lanes=[1, 4, 2], **options)
+
+
+@pytest.mark.parametrize("options", MIXING)
+def test_a_bias_a_step_late_is_found(options: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pipeline reads its memory too late: the bias of a step is used for the one after it."""
+    original = Mix.__init__
+
+    def late(self: Mix, **given: Any) -> None:
+        original(self, **given)
+        self.bias_cycle += self.neuron.input_steps if self.serial else 1
+
+    monkeypatch.setattr(Mix, "__init__", late)
+    layer, sums = biased_layer()
+    with pytest.raises(BenchFailure, match="expected level"):
+        run(tmp_path, layer, sums, lanes=[1, 4, 2], **options)
+
+
+def test_a_bias_in_front_of_the_shift_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import lmht.rtl.mix as mix
+
+    monkeypatch.setattr(
+        mix, "_round_and_add", lambda total, shift, bias: (total + bias + (1 << shift - 1)) >> shift
+    )
+    layer, sums = biased_layer()
+    with pytest.raises(BenchFailure, match="expected level"):
         run(tmp_path, layer, sums, lanes=[1, 4, 2])
 
 

@@ -23,7 +23,7 @@ from lmht.rtl.spike_encoder import SpikeEncoder
 from lmht.rtl.verilog import emit_verilog
 from lmht.sim.benches.spike_encoder import encoder_parameters
 from lmht.sim.runner import LINT_WAIVERS
-from lmht.sim.toolchain import toolchain_environment
+from lmht.sim.toolchain import toolchain_environment, verilator_command
 
 LAYOUT = EventLayout(height=3, width=1, channels=4, steps=2, level_bits=3)
 
@@ -44,7 +44,7 @@ def test_lint_knows_the_named_warnings_only(name: str, tmp_path: Path) -> None:
     source = tmp_path / f"{name}.v"
     source.write_text(emit_verilog(COMPONENTS[name](), name))
     waivers = [f"-Wno-{waiver}" for waiver in LINT_WAIVERS]
-    command = ["verilator", "--lint-only", "-Wall", *waivers, "--top-module", name, str(source)]
+    command = verilator_command("--lint-only", "-Wall", *waivers, "--top-module", name, str(source))
     result = subprocess.run(command, env=toolchain_environment(), capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
 

@@ -11,7 +11,7 @@ import pytest
 
 from lmht.sim import bench_build, runner
 from lmht.sim.bench_build import build_bench
-from lmht.sim.toolchain import ToolchainError
+from lmht.sim.model_build import Workplace
 
 VERILOG = "module dut(input clk, input d, output q); assign q = d; endmodule\n"
 
@@ -34,49 +34,38 @@ def test_key_covers_all_that_matters(key_of, monkeypatch: pytest.MonkeyPatch) ->
         key_of([VERILOG], "dut", open_nets=["w"]),
         key_of([VERILOG], "dut", waves="vcd"),
     }
-    monkeypatch.setattr(bench_build, "_MAKE_VALUES", "OPT_FAST=-O0")
+    monkeypatch.setattr(bench_build, "_MAKE_VALUES", ("OPT_FAST=-O0",))
     keys.add(key_of([VERILOG], "dut"))
     monkeypatch.setattr(bench_build, "_HEADER_TEXT", "")
     keys.add(key_of([VERILOG], "dut"))
-    monkeypatch.setattr(bench_build, "_compiler_version", lambda: "another compiler")
+    monkeypatch.setattr(bench_build, "tool_identity", lambda: "another compiler")
     keys.add(key_of([VERILOG], "dut"))
-    monkeypatch.setattr(bench_build, "verilator_version", lambda: "another Verilator")
+    monkeypatch.setattr(bench_build, "version", lambda package: "another cocotb")
     keys.add(key_of([VERILOG], "dut"))
     assert len(keys) == 10
 
 
-def test_a_missing_compiler_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    find = bench_build.shutil.which
-    monkeypatch.setattr(
-        bench_build.shutil, "which", lambda name, **others: None if name == "c++" else find(name, **others)
-    )
-    with pytest.raises(ToolchainError, match=r"^c\+\+ is not on PATH; "):
-        bench_build._compiler_version.__wrapped__()
-
-
 def test_precompiled_header_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With other flags the compiler would pass it over in silence, and every build would take twice as long."""
-    runtimes, commands = [], []
-    cached, compile_model = bench_build.cached_build, bench_build._compile
+    runtimes, logs = [], []
+    make_library, compile_model = bench_build.library, Workplace.compile
 
-    def remember_runtime(kind: str, key: str, build):
-        folder = cached(kind, key, build)
-        if kind == "runtime":
-            runtimes.append(folder)
-        return folder
+    def remember_library(*arguments) -> Path:
+        runtimes.append(make_library(*arguments))
+        return runtimes[-1]
 
-    def remember_commands(*arguments, **others) -> str:
-        log = compile_model(*arguments, **others)
-        commands[:] = [line for line in log.splitlines() if " -c -o " in line]
-        return log
+    def remember_log(self: Workplace, *arguments) -> None:
+        compile_model(self, *arguments)
+        logs.append(self.log)
 
-    monkeypatch.setattr(bench_build, "cached_build", remember_runtime)
-    monkeypatch.setattr(bench_build, "_compile", remember_commands)
+    monkeypatch.setattr(bench_build, "library", remember_library)
+    monkeypatch.setattr(Workplace, "compile", remember_log)
     # Text that no cache has seen.
     build_bench([f"{VERILOG}// {random.getrandbits(64):x}\n"], "dut", ["-O3"])
     assert len(runtimes) == 1
     for name in ("runtime.h", "runtime.h.gch"):
         (tmp_path / name).symlink_to(runtimes[0] / name)
+    commands = [line for line in logs[-1].splitlines() if " -c -o " in line]
     (tmp_path / "model.cpp").write_text("int model = VL_IDATASIZE;\n")
     models = [shlex.split(command) for command in commands]
     assert [command[-1].rpartition("/")[2] for command in models] == ["verilator.cpp", "Vtop__ALL.cpp"]
