@@ -375,9 +375,9 @@ def test_hooks_are_no_part_of_training():
     [
         (
             torch.full((2, 1, 8, 8), 0.3),
-            "images must be bytes, or multiples of 1/255 from 0 to 1, .* not 0.3",
+            "images must be bytes, or multiples of 1/255, .* not 0.3",
         ),
-        (torch.full((2, 1, 8, 8), 2.0), "not 2"),
+        (torch.full((2, 1, 8, 8), 2.0), "images of floating point must be between 0 and 1, not 2"),
         (torch.full((2, 1, 8, 8), float("nan")), "not nan"),
         (torch.zeros(2, 1, 8, 7), r"images must have shape \(batch, 1, 8, 8\), not \(2, 1, 8, 7\)"),
     ],
