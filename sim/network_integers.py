@@ -21,7 +21,7 @@ from lmht.gen.integer_projection import IntegerProjection
 from lmht.model import LMHT, Network, SpikingNetwork
 from lmht.model.coding import BernoulliCoding
 from lmht.model.integer_window import RoundedMixing
-from lmht.model.network import analog_image
+from lmht.model.network import analog_image, check_pixels
 from lmht.model.surrogate import StraightThrough
 from lmht.rtl.projection import IMAGE
 from lmht.sim.golden import GoldenModel
@@ -168,17 +168,18 @@ class NetworkIntegers:
         for part in self._network.modules():
             if isinstance(part, BernoulliCoding):
                 images = part(analog_image(images))
+        check_pixels("images", images)
         if images.dtype == torch.uint8:
             return images.cpu()
         scaled = images.detach().cpu().double() * PIXEL_MAX
-        bytes_ = scaled.round()
-        inside = ((scaled - bytes_).abs() <= PIXEL_TOLERANCE) & (bytes_ >= 0) & (bytes_ <= PIXEL_MAX)
-        if not inside.all():
+        rounded = scaled.round()
+        outside = (scaled - rounded).abs() > PIXEL_TOLERANCE
+        if outside.any():
             raise ValueError(
-                "images must be bytes, or multiples of 1/255 from 0 to 1, where a network with fraction_bits is "
-                f"evaluated with its integers, not {images.detach().cpu()[~inside][0].item():g}"
+                "images must be bytes, or multiples of 1/255, where a network with fraction_bits is evaluated with its "
+                f"integers, not {images.detach().cpu()[outside][0].item():g}"
             )
-        return bytes_.to(torch.uint8)
+        return rounded.to(torch.uint8)
 
 
 def _convolve(
