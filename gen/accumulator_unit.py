@@ -1,7 +1,7 @@
 """Unit of a layer's accumulators, and the integers of a residual branch in it.
 
 The unit is one step of the first projection's weights, ``s θ_in``, divided by ``2^shift``. It has to be fine enough for
-whatever else is added: the gains of a residual branch, and the bias.
+the gains of a residual branch.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lmht.gen.folded import FloatArray, FoldedProjection
 
-__all__ = ["bias_shift", "residual_shift", "residual_weights"]
+__all__ = ["residual_shift", "residual_weights"]
 
 SMALLEST_GAIN = 512
 """A gain of at least this many units is rounded with a relative error of at most 2^-10."""
@@ -19,30 +19,7 @@ SMALLEST_GAIN = 512
 HIGHEST_SHIFT = 10
 """At this shift a gain is off by at most 2^-11 of one step of the first projection's weights, however small it is."""
 
-UNITS_PER_THRESHOLD = 64
-"""A bias is off by at most half a unit: 1/128 of the threshold."""
-
 WIDEST_WEIGHT = 24
-
-
-def bias_shift(step: FloatArray, theta: float) -> int:
-    """Left shift of the first projection that makes its unit fine enough for the bias.
-
-    The smallest shift for which every channel's unit ``step / 2^shift`` is at most ``θ / 64``; but at most 10. Without
-    one, a bias would be rounded to whole steps of the weights: with few wide steps, as behind spikes, that is a
-    considerable part of the threshold. Behind pixels and average pooling the steps are mostly fine enough.
-
-    Parameters
-    ----------
-    step : numpy.ndarray of float64, shape (N,)
-        ``s θ_in``.
-    theta : float
-        Threshold of the layer's neurons, or what counts as one step of a logit.
-    """
-    shift = 0
-    while shift < HIGHEST_SHIFT and np.ldexp(step.max(), -shift) * UNITS_PER_THRESHOLD > theta:
-        shift += 1
-    return shift
 
 
 def residual_shift(ratio: FloatArray) -> int:

@@ -38,11 +38,11 @@ class Interval:
         return Interval(np.minimum(self.low, 0), np.maximum(self.high, 0))
 
 
-def bound_accumulators(layer: IntegerLayer) -> tuple[Interval, Interval]:
-    """Ranges over all inputs of the synapses' sum and of ``A[n]``, which is that sum and the bias; shape (N,).
+def bound_accumulators(layer: IntegerLayer) -> Interval:
+    """Ranges over all inputs of ``A[n]``; shape (N,).
 
-    They are exact for a pixel whose kernels reach no padding; one that does has fewer summands of each sign. The
-    first range always holds 0 and every partial sum, in whatever order the events of the projections arrive.
+    They are exact for a pixel whose kernels reach no padding; one that does has fewer summands of each sign. They
+    always hold 0 and every partial sum, in whatever order the events of the projections arrive.
     """
     lowest = highest = np.zeros(layer.channels, dtype=object)
     for projection in layer.projections:
@@ -50,19 +50,21 @@ def bound_accumulators(layer: IntegerLayer) -> tuple[Interval, Interval]:
         taps = (1, 2, 3)
         lowest = lowest + np.minimum(projection.weights, 0).sum(axis=taps).astype(object) * factor
         highest = highest + np.maximum(projection.weights, 0).sum(axis=taps).astype(object) * factor
-    bias = layer.bias.astype(object)
-    return Interval(lowest, highest), Interval(lowest + bias, highest + bias)
+    return Interval(lowest, highest)
 
 
 def bound_currents(layer: IntegerLayer, accumulator: Interval) -> tuple[Interval, Interval]:
-    """Ranges of shape (T, N): of every partial ``sum_u G A`` with its rounding term, and of ``J``."""
+    """Ranges of shape (T, N): of every partial ``sum_u G A`` with its rounding term, and of ``J`` with its bias."""
     gains = layer.multipliers.astype(object)
     products = Interval(gains * accumulator.low, gains * accumulator.high)
     partial = products.with_zero()
     rounding = 1 << (layer.shift - 1) if layer.shift else 0
     mixed = Interval(partial.low.sum(axis=1), partial.high.sum(axis=1) + rounding)
     low, high = products.low.sum(axis=1), products.high.sum(axis=1)
-    return mixed, Interval((low + rounding) >> layer.shift, (high + rounding) >> layer.shift)
+    bias = layer.bias.astype(object)
+    return mixed, Interval(
+        ((low + rounding) >> layer.shift) + bias, ((high + rounding) >> layer.shift) + bias
+    )
 
 
 def bound_membranes(layer: IntegerLayer, current: Interval) -> Interval:
@@ -115,8 +117,8 @@ def _reset(charged: Interval, one: int, top: int) -> Interval:
 def choose_widths(network: IntegerNetwork) -> tuple[NeuronParameters, ...]:
     """Widths of every layer.
 
-    ``AB`` holds every partial sum of an accumulation with and without its bias; ``mix_bits`` every partial
-    sum of the mix and its rounding term; ``current_bits`` ``J``; ``MB`` all of :func:`bound_membranes`, and
+    ``AB`` holds every partial sum of an accumulation; ``mix_bits`` every partial sum of the mix and its rounding
+    term; ``bias_bits`` ``B``; ``current_bits`` ``J``; ``MB`` all of :func:`bound_membranes`, and
     at least the levels above ``F`` with their sign, so that the spike is always a slice of the register.
 
     Raises
@@ -128,13 +130,11 @@ def choose_widths(network: IntegerNetwork) -> tuple[NeuronParameters, ...]:
 
 
 def _choose(index: int, layer: IntegerLayer) -> NeuronParameters:
-    weighted, accumulator = bound_accumulators(layer)
+    accumulator = bound_accumulators(layer)
     mixed, current = bound_currents(layer, accumulator)
-    mix_bits = mixed.bits()
-    if layer.levels is None:
-        current_bits, membrane_bits = mix_bits, 1
-    else:
-        current_bits = current.bits()
+    bias = layer.bias.astype(object)
+    membrane_bits = 1
+    if layer.levels is not None:
         spike_bits = layer.fraction_bits + bits_for(layer.levels) + 1
         membrane_bits = max(bound_membranes(layer, current).bits(), spike_bits)
     try:
@@ -142,11 +142,12 @@ def _choose(index: int, layer: IntegerLayer) -> NeuronParameters:
             input_steps=layer.input_steps,
             steps=layer.steps,
             levels=layer.levels,
-            accumulator_bits=weighted.union(accumulator).bits(),
+            accumulator_bits=accumulator.bits(),
             multiplier_bits=layer.multiplier_bits,
             shift=layer.shift,
-            mix_bits=mix_bits,
-            current_bits=current_bits,
+            mix_bits=mixed.bits(),
+            bias_bits=Interval(bias, bias).bits(),
+            current_bits=current.bits(),
             membrane_bits=membrane_bits,
             fraction_bits=layer.fraction_bits,
             leak=layer.leak is not None,

@@ -176,8 +176,6 @@ def to_integers(network: Network | SpikingNetwork, options: CompileOptions, *, n
     With ``options.binary``, the binary expansion comes before the scales.
     """
     check_spike_interface(network)
-    # Where the first layer sees few levels, whole steps of its weights are too coarse for a bias.
-    fine_biases = isinstance(network, SpikingNetwork) or network.coding is not None
     network = take_drawn_spikes(network)
     if isinstance(network, SpikingNetwork):
         folded = capture(network, weight_bits=options.weight_bits)
@@ -196,7 +194,6 @@ def to_integers(network: Network | SpikingNetwork, options: CompileOptions, *, n
         else options.fraction_bits,
         multiplier_bits=options.multiplier_bits,
         leak_bits=options.leak_bits,
-        fine_biases=fine_biases,
         meta=meta,
     )
 

@@ -33,9 +33,9 @@ class IntegerLayer:
     ----------
     projections : tuple of IntegerProjection
         Its inputs, one or two, the first with weights of 2 to 8 bits:
-        ``A[u, n, y, x] = b[n] + sum_p 2^shift_p sum_j w_p[n, j] k_p[u, j]``.
-    bias : numpy.ndarray of int64, shape (N,)
-        ``b[n]`` in accumulator units, added once per input step.
+        ``A[u, n, y, x] = sum_p 2^shift_p sum_j w_p[n, j] k_p[u, j]``.
+    bias : numpy.ndarray of int64, shape (T, N)
+        ``B[t, n]`` in units of ``θ 2^-F``, of one logit in a classifier.
     multipliers : numpy.ndarray of int64, shape (T, T_in, N)
         ``G[t, u, n]``, unsigned; ``T`` is 1 to 32. A classifier has ``T = 1`` and the same number for every ``u``.
     shift : int
@@ -88,12 +88,13 @@ class IntegerLayer:
                     )
         channels = self.channels
         checked = {
-            "bias": check_array("bias", self.bias, (channels,), -(2**47), 2**47 - 1),
             "multipliers": check_array(
                 "multipliers", self.multipliers, (None, None, channels), 0, 2**self.multiplier_bits - 1
             ),
         }
-        check_range("steps", checked["multipliers"].shape[0], 1, STEPS_LIMIT)
+        steps = checked["multipliers"].shape[0]
+        check_range("steps", steps, 1, STEPS_LIMIT)
+        checked["bias"] = check_array("bias", self.bias, (steps, channels), -(2**47), 2**47 - 1)
         if checked["multipliers"].shape[1] != first.input_steps:
             raise ValueError(
                 f"multipliers must have {first.input_steps} input steps as the projections, "
@@ -101,7 +102,7 @@ class IntegerLayer:
             )
         if self.leak is not None:
             highest = 2 ** (self.leak_bits + 1) - 1
-            checked["leak"] = check_array("leak", self.leak, (checked["multipliers"].shape[0],), 0, highest)
+            checked["leak"] = check_array("leak", self.leak, (steps,), 0, highest)
         for name, array in checked.items():
             object.__setattr__(self, name, array)
         if self.levels is None:

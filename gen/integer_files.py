@@ -20,7 +20,7 @@ __all__ = ["JSON_FILE", "TENSOR_FILE", "IntegerNetworkError", "load_integer_netw
 
 TENSOR_FILE = "integer_network.safetensors"
 JSON_FILE = "integer_network.json"
-VERSION: Literal[2] = 2
+VERSION: Literal[3] = 3
 
 
 class IntegerNetworkError(ValueError):
@@ -66,7 +66,7 @@ class _LayerRecord(_Record):
 
 class _NetworkRecord(_Record):
     format: Literal["lmht-integer-network"] = "lmht-integer-network"
-    version: Literal[2] = VERSION
+    version: Literal[3] = VERSION
     name: str
     input_shape: tuple[int, int, int]
     logit_scale: float

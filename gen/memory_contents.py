@@ -165,7 +165,10 @@ def _slice(tile: TileParameters, values: NDArray[np.int64]) -> NDArray[np.int64]
 
 def _pack_biases(tile: TileParameters, layer: IntegerLayer) -> Rows:
     lanes = _slice(tile, layer.bias)
-    return pack_rows((lanes.reshape(-1, tile.update_lanes), tile.neuron.accumulator_bits))
+    # (T, N) to (phase, current, update row, update lane) to the order of the rows.
+    split = lanes.reshape(tile.bias_phases, tile.mix_currents, tile.update_rows, tile.update_lanes)
+    fields = split.transpose(2, 0, 3, 1).reshape(tile.update_rows * tile.bias_phases, -1)
+    return pack_rows((fields, tile.neuron.bias_bits))
 
 
 def _pack_multipliers(tile: TileParameters, layer: IntegerLayer) -> Rows:
@@ -232,7 +235,7 @@ def _unpack_layer(
             )
             for number in range(len(tiles[0].projections))
         ),
-        bias=np.concatenate([_unpack_biases(tile, contents) for tile in tiles]),
+        bias=np.concatenate([_unpack_biases(tile, contents) for tile in tiles], axis=1),
         multipliers=np.concatenate([_unpack_multipliers(tile, contents) for tile in tiles], axis=2),
         shift=neuron.shift,
         levels=neuron.levels,
@@ -290,9 +293,10 @@ def _unpack_weights(
 
 
 def _unpack_biases(tile: TileParameters, contents: Mapping[str, Rows]) -> NDArray[np.int64]:
-    rows = contents[f"{tile.name}_biases"]
-    fields = unpack_rows(rows, count=tile.update_lanes, bits=tile.neuron.accumulator_bits, signed=True)
-    return fields.reshape(-1)[: tile.channels]
+    rows, count = contents[f"{tile.name}_biases"], tile.update_lanes * tile.mix_currents
+    fields = unpack_rows(rows, count=count, bits=tile.neuron.bias_bits, signed=True)
+    split = fields.reshape(tile.update_rows, tile.bias_phases, tile.update_lanes, tile.mix_currents)
+    return split.transpose(1, 3, 0, 2).reshape(tile.neuron.steps, -1)[:, : tile.channels]
 
 
 def _unpack_multipliers(tile: TileParameters, contents: Mapping[str, Rows]) -> NDArray[np.int64]:

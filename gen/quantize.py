@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lmht.gen.accumulator_unit import bias_shift, residual_shift, residual_weights
+from lmht.gen.accumulator_unit import residual_shift, residual_weights
 from lmht.gen.folded import FloatArray, FoldedLayer, FoldedNetwork, FoldedNeuron, FoldedProjection
 from lmht.gen.integer import PIXEL_MAX, IntegerLayer, IntegerNetwork
 from lmht.gen.integer_projection import IntegerProjection
@@ -21,9 +21,6 @@ __all__ = ["largest_shift", "quantize"]
 
 SHIFT_LIMIT = 63
 
-LOGIT_STEP = 1.0
-"""What the classifier has for a threshold, where the precision of its biases is chosen: a factor e of a probability."""
-
 
 def quantize(
     network: FoldedNetwork,
@@ -32,13 +29,12 @@ def quantize(
     fraction_bits: int = 8,
     multiplier_bits: int = 12,
     leak_bits: int = 8,
-    fine_biases: bool = False,
     meta: Mapping[str, Any] | None = None,
 ) -> IntegerNetwork:
     """Round biases, multipliers, leaks, initial membranes and the gains of residual branches.
 
-    The weights are integers already. Of a network of binary steps, membranes and accumulators behind spikes get
-    ``ceil(log2 L)`` fraction bits more, so that the L-th part of a current is as exact as the whole.
+    The weights are integers already. In a network of binary steps, membranes get ``ceil(log2 L)`` fraction bits more,
+    so that the L-th part of a current is as exact as the whole.
 
     All rounding is half to even, in float64.
 
@@ -50,9 +46,6 @@ def quantize(
         Name of the integer network.
     fraction_bits, multiplier_bits, leak_bits : int
         ``F`` (0 to 24), ``GB`` (1 to 24) and ``FL`` (1 to 16) of every layer.
-    fine_biases : bool
-        Whether a layer whose bias would be rounded to coarse steps of its weights gets finer accumulators, a few bits
-        wider. Otherwise only a residual branch makes them finer.
     meta : mapping, optional
         Stored with the network.
 
@@ -70,17 +63,17 @@ def quantize(
     for index, layer in enumerate(network.layers):
         place = f"layer {index} ({layer.name})" if layer.name else f"layer {index}"
         try:
-            inputs = _quantize_inputs(network, layer, fine_biases, finer)
+            inputs = _quantize_inputs(network, layer)
             widths: dict[str, Any] = {
                 "fraction_bits": fraction_bits + finer,
                 "multiplier_bits": multiplier_bits,
                 "leak_bits": leak_bits,
             }
             if layer.neuron is None:
-                classifier, logit_scale = _quantize_classifier(inputs, widths)
+                classifier, logit_scale = _quantize_classifier(layer.bias, inputs, widths)
                 layers.append(classifier)
             else:
-                layers.append(_quantize_hidden(layer.neuron, inputs, widths))
+                layers.append(_quantize_hidden(layer.bias, layer.neuron, inputs, widths))
         except (TypeError, ValueError) as error:
             raise ValueError(f"{place}: {error}") from None
     return IntegerNetwork(
@@ -115,10 +108,9 @@ def largest_shift(values: FloatArray, bits: int, *, lowest: int, highest: int) -
 
 @dataclass(frozen=True, kw_only=True)
 class _Inputs:
-    """What feeds a layer: its projections, its bias, and the value of ``A = 1`` for every channel."""
+    """What feeds a layer: its projections, and the value of ``A = 1`` for every channel."""
 
     projections: tuple[IntegerProjection, ...]
-    bias: NDArray[np.int64]
     unit: FloatArray
 
     @property
@@ -127,33 +119,21 @@ class _Inputs:
         return self.projections[0].input_steps
 
 
-def _quantize_inputs(
-    network: FoldedNetwork, layer: FoldedLayer, fine_biases: bool, finer_bits: int
-) -> _Inputs:
-    """Projections and bias in units of the first projection's step, divided by a power of two where that is needed.
-
-    Behind spikes the units are divided by ``2^finer_bits`` beyond that.
-    """
+def _quantize_inputs(network: FoldedNetwork, layer: FoldedLayer) -> _Inputs:
+    """Projections in units of the first one's step, divided by a power of two where a residual branch needs that."""
     main, *residual = layer.projections
-    finer = 0 if main.source == IMAGE else finer_bits
     step = main.scale * network.input_value(main)
     shift = 0
-    if fine_biases:
-        shift = bias_shift(step, LOGIT_STEP if layer.neuron is None else layer.neuron.theta)
     branches = []
     for branch in residual:
         reached = branch.weights.any(axis=(1, 2, 3))
         ratio = np.where(reached, branch.scale * network.input_value(branch) / step, 0.0)
         shift = max(shift, residual_shift(ratio))
         weights, weight_bits = residual_weights(branch, ratio, shift)
-        branches.append(
-            _integer_projection(network, branch, weights=weights, weight_bits=weight_bits, shift=finer)
-        )
-    unit = np.ldexp(step, -shift - finer)
+        branches.append(_integer_projection(network, branch, weights=weights, weight_bits=weight_bits))
     return _Inputs(
-        projections=(_integer_projection(network, main, shift=shift + finer), *branches),
-        bias=_quantize_bias(layer, unit),
-        unit=unit,
+        projections=(_integer_projection(network, main, shift=shift), *branches),
+        unit=np.ldexp(step, -shift),
     )
 
 
@@ -181,21 +161,24 @@ def _integer_projection(
     return IntegerProjection(**fields | {"input_steps": steps, "input_max_level": max_level} | changes)
 
 
-def _quantize_bias(layer: FoldedLayer, unit: FloatArray) -> NDArray[np.int64]:
-    bias = np.rint(layer.bias / unit)
+def _quantize_bias(exact: FloatArray) -> NDArray[np.int64]:
+    """``B`` from what it stands for, in its own unit."""
+    bias = np.rint(exact)
     if not (np.abs(bias) < 2.0**47).all():
-        worst = bias[np.argmax(np.abs(bias))]
+        worst = bias.flat[np.argmax(np.abs(bias))]
         raise ValueError(f"bias must be between {-(2**47)} and {2**47 - 1}, not {worst:g}")
     return bias.astype(np.int64)
 
 
-def _quantize_classifier(inputs: _Inputs, widths: dict[str, Any]) -> tuple[IntegerLayer, float]:
+def _quantize_classifier(
+    bias: FloatArray, inputs: _Inputs, widths: dict[str, Any]
+) -> tuple[IntegerLayer, float]:
     """The last layer, and the value of a logit of 1."""
     shift = largest_shift(inputs.unit, widths["multiplier_bits"], lowest=-1024, highest=1024)
     gains = np.rint(np.ldexp(inputs.unit, shift)).astype(np.int64)
     layer = IntegerLayer(
         projections=inputs.projections,
-        bias=inputs.bias,
+        bias=_quantize_bias(np.ldexp(inputs.steps * bias[None], shift)),
         multipliers=np.broadcast_to(gains, (1, inputs.steps, len(gains))),
         shift=0,
         levels=None,
@@ -204,10 +187,14 @@ def _quantize_classifier(inputs: _Inputs, widths: dict[str, Any]) -> tuple[Integ
     return layer, math.ldexp(1.0, -shift) / inputs.steps
 
 
-def _quantize_hidden(neuron: FoldedNeuron, inputs: _Inputs, widths: dict[str, Any]) -> IntegerLayer:
+def _quantize_hidden(
+    bias: FloatArray, neuron: FoldedNeuron, inputs: _Inputs, widths: dict[str, Any]
+) -> IntegerLayer:
     fraction_bits, leak_bits = widths["fraction_bits"], widths["leak_bits"]
+    # Rounded once, so that the parts of a row that is split into binary steps have the same sum.
+    row_sums = np.array([[math.fsum(row)] for row in neuron.mixing.tolist()])
     # An image that is the same at every step is sent once: its column of Ω is the sum of the row.
-    mixing = neuron.mixing if inputs.steps == neuron.steps else neuron.mixing.sum(axis=1, keepdims=True)
+    mixing = neuron.mixing if inputs.steps == neuron.steps else row_sums
     if mixing.shape[1] != inputs.steps:
         raise ValueError(f"input_steps must be 1 or {neuron.steps}, not {inputs.steps}")
     if (mixing < 0).any():
@@ -217,7 +204,7 @@ def _quantize_hidden(neuron: FoldedNeuron, inputs: _Inputs, widths: dict[str, An
     factors = np.rint(np.ldexp(neuron.leak, leak_bits)).astype(np.int64)
     return IntegerLayer(
         projections=inputs.projections,
-        bias=inputs.bias,
+        bias=_quantize_bias(np.ldexp(bias * row_sums / neuron.theta, fraction_bits)),
         multipliers=np.rint(np.ldexp(gains, shift)).astype(np.int64),
         shift=shift,
         levels=neuron.levels,

@@ -12,7 +12,7 @@ __all__ = ["is_silent", "quiet_levels"]
 
 
 def quiet_levels(layer: IntegerLayer) -> NDArray[np.int64]:
-    """Levels of every output channel at a pixel without input: NUMERICS.md 2 to 5 with ``A[u, n] = b[n]``.
+    """Levels of every output channel at a pixel without input: NUMERICS.md 3 to 5 with ``J[t, n] = B[t, n]``.
 
     Parameters
     ----------
@@ -30,15 +30,13 @@ def quiet_levels(layer: IntegerLayer) -> NDArray[np.int64]:
     """
     if layer.levels is None:
         raise ValueError("a classifier has no levels")
-    # Python integers: the mixed sum may need more than 64 bits.
-    mixed = (layer.multipliers.astype(object) * layer.bias.astype(object)).sum(axis=1)
-    currents = _round_shift(mixed, layer.shift)
+    # Python integers: the product with a leak may need more than 64 bits.
     membrane = np.full(layer.channels, layer.initial_membrane, dtype=object)
     levels = np.empty((layer.steps, layer.channels), dtype=np.int64)
     for step in range(layer.steps):
         if layer.leak is not None:
             membrane = _round_shift(membrane * int(layer.leak[step]), layer.leak_bits)
-        charged = membrane + currents[step]
+        charged = membrane + layer.bias[step].astype(object)
         fired = np.clip(charged >> layer.fraction_bits, 0, layer.levels)
         membrane = charged - (fired << layer.fraction_bits)
         levels[step] = fired

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Signal, signed, unsigned
+from amaranth.hdl import Cat, Const, Module, Signal, Value, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from lmht.rtl.neuron_parameters import NeuronParameters
-from lmht.rtl.pipeline import delay, product_latency, registered_product, rounding_constant
+from lmht.rtl.pipeline import delay, product_latency, registered_product
 
 __all__ = ["Mix"]
 
 
 class Mix(wiring.Component):
-    """``J[t] = round_shift(sum_u G[t, u] A[u], S)`` with ``A`` completed by its bias (NUMERICS.md, steps 1 and 2).
+    """``J[t] = round_shift(sum_u G[t, u] A[u], S) + B[t]`` (NUMERICS.md, step 2).
 
     Parameters
     ----------
@@ -24,19 +24,18 @@ class Mix(wiring.Component):
 
     Members
     -------
-    ``accumulators`` : in, ``T_in`` signed fields without bias
+    ``accumulators`` : in, ``T_in`` signed fields
     ``step`` : in, ``u`` of the term if `multipliers` is 1 and ``T_in`` is not
-    ``bias`` : in, two cycles after ``accumulators``
-    ``factors`` : in, `multipliers` unsigned fields, three cycles after ``accumulators``
+    ``factors`` : in, `multipliers` unsigned fields, two cycles after ``accumulators``
     ``first_term`` : in, with ``accumulators``
+    ``biases`` : in, ``B`` of ``currents``, ``bias_cycle`` cycles after ``accumulators``: one before ``currents``
     ``currents`` : out, ``J``: ``T`` fields if `multipliers` is ``T T_in``, else one; a sum that grows term by term
 
     Fixed latency ``latency`` from ``accumulators`` to ``currents``; one set of products a cycle.
     A classifier is the same without rounding and shift (``S = 0``): its current is the logit.
     """
 
-    BIAS_CYCLE = 2
-    FACTORS_CYCLE = 3
+    FACTORS_CYCLE = 2
 
     def __init__(self, *, neuron: NeuronParameters, multipliers: int):
         self.neuron = neuron
@@ -45,19 +44,19 @@ class Mix(wiring.Component):
         self.serial = multipliers < inputs
         self.outputs = max(1, multipliers // inputs)
         self.tree_levels = 0 if self.serial else (inputs - 1).bit_length()
-        self.latency = (
+        self.bias_cycle = (
             self.FACTORS_CYCLE
             + product_latency(neuron.accumulator_bits)
             + (1 if self.serial else self.tree_levels)
-            + (1 if neuron.shift else 0)
         )
+        self.latency = self.bias_cycle + 1
         super().__init__(
             {
                 "accumulators": In(data.ArrayLayout(signed(neuron.accumulator_bits), inputs)),
                 "step": In(range(inputs)),
                 "first_term": In(1),
-                "bias": In(signed(neuron.accumulator_bits)),
                 "factors": In(data.ArrayLayout(unsigned(neuron.multiplier_bits), multipliers)),
+                "biases": In(data.ArrayLayout(signed(neuron.bias_bits), self.outputs)),
                 "currents": Out(data.ArrayLayout(signed(neuron.current_bits), self.outputs)),
             }
         )
@@ -67,22 +66,19 @@ class Mix(wiring.Component):
         neuron = self.neuron
         inputs = neuron.input_steps
 
-        # Cycles 0 to 3: pick the terms of this cycle, add the bias.
+        # Pick the terms of this cycle while their factors are read.
         count = 1 if self.serial else inputs
-        biased = []
+        terms_in = []
         for index in range(count):
             picked = Signal(signed(neuron.accumulator_bits), name=f"picked_{index}", reset_less=True)
             m.d.sync += picked.eq(self.accumulators[self.step] if self.serial else self.accumulators[index])
-            waiting = delay(m, picked, self.BIAS_CYCLE - 1, name=f"waiting_{index}")
-            complete = Signal(signed(neuron.accumulator_bits), name=f"complete_{index}", reset_less=True)
-            m.d.sync += complete.eq(waiting + self.bias)
-            biased.append(complete)
+            terms_in.append(delay(m, picked, self.FACTORS_CYCLE - 1, name=f"waiting_{index}"))
 
         latency = product_latency(neuron.accumulator_bits)
         products = []
         for index in range(self.multipliers):
             product, _ = registered_product(
-                m, biased[index % count], self.factors[index], name=f"product_{index}"
+                m, terms_in[index % count], self.factors[index], name=f"product_{index}"
             )
             products.append(product)
 
@@ -97,12 +93,17 @@ class Mix(wiring.Component):
                     m.d.sync += total.eq(total + terms[0])
             else:
                 total = _adder_tree(m, terms, neuron.mix_bits, name=f"total_{output}")
-            if neuron.shift:
-                current = Signal(signed(neuron.current_bits), name=f"current_{output}", reset_less=True)
-                m.d.sync += current.eq((total + rounding_constant(neuron.shift)) >> neuron.shift)
-                total = current
-            m.d.comb += self.currents[output].eq(total)
+            current = Signal(signed(neuron.current_bits), name=f"current_{output}", reset_less=True)
+            m.d.sync += current.eq(_round_and_add(total, neuron.shift, self.biases[output]))
+            m.d.comb += self.currents[output].eq(current)
         return m
+
+
+def _round_and_add(total: Value, shift: int, bias: Value) -> Value:
+    """``round_shift(total, shift) + bias`` in one adder: ``2 bias + 1`` is the bias and the half that rounds."""
+    if shift == 0:
+        return total + bias
+    return ((total >> (shift - 1)) + Cat(Const(1, 1), bias).as_signed()) >> 1
 
 
 def _adder_tree(m: Module, terms: list[Signal], width: int, *, name: str) -> Signal:

@@ -1,4 +1,4 @@
-"""The updating part of a tile: bias, mixing, leak, firing and reset of `update_lanes` neurons at a time."""
+"""The updating part of a tile: mixing, bias, leak, firing and reset of `update_lanes` neurons at a time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FIFO_TRANSIT = 2
 
 
 class NeuronArray(wiring.Component):
-    """Levels of neurons from their accumulators (NUMERICS.md, steps 1 to 5).
+    """Levels of neurons from their accumulators (NUMERICS.md, steps 2 to 5).
 
     Parameters
     ----------
@@ -123,6 +123,10 @@ class NeuronArray(wiring.Component):
         # Position in the pixel.
         row = Signal(range(parameters.update_rows))
         factors_row = Signal(range(parameters.update_rows * phases))
+        # Where all terms of a current come at once, both memories are read in step.
+        bias_row = (
+            Signal(range(parameters.update_rows * parameters.bias_phases)) if mix.serial else factors_row
+        )
         step = Signal(range(neuron.input_steps))  # stays 0 unless the terms of a current come one by one
         last_term = Signal()
         complete = Signal()  # the last phase of a row
@@ -136,13 +140,17 @@ class NeuronArray(wiring.Component):
             if mix.serial:
                 m.d.sync += step.eq(step + 1)
                 with m.If(last_term):
-                    m.d.sync += step.eq(0)
+                    m.d.sync += [step.eq(0), bias_row.eq(bias_row + 1)]
         with m.If(start & quiet):
             m.d.sync += factors_row.eq(factors_row + phases)
+            if mix.serial:
+                m.d.sync += bias_row.eq(bias_row + parameters.bias_phases)
         with m.If(complete & ~empty):
             m.d.sync += row.eq(row + 1)
             with m.If(row == parameters.update_rows - 1):
                 m.d.sync += [row.eq(0), factors_row.eq(0)]
+                if mix.serial:
+                    m.d.sync += bias_row.eq(0)
         m.d.sync += self.pulses.update.eq(run)
 
         biases = Ram(m, "biases", shape=parameters.memories["biases"])
@@ -150,7 +158,7 @@ class NeuronArray(wiring.Component):
         multipliers = Ram(m, "multipliers", shape=parameters.memories["multipliers"])
         multipliers.connect_load(m, self.load_multipliers)
         m.d.comb += [
-            biases.read_row.eq(delay(m, row, mix.BIAS_CYCLE - biases.latency, name="bias_row")),
+            biases.read_row.eq(delay(m, bias_row, mix.bias_cycle - biases.latency, name="bias_row")),
             multipliers.read_row.eq(
                 delay(m, factors_row, mix.FACTORS_CYCLE - multipliers.latency, name="factors_row")
             ),
@@ -170,13 +178,13 @@ class NeuronArray(wiring.Component):
         level_lanes = []
         for lane, mixer in enumerate(self._mix):
             m.submodules[f"mix{lane}"] = mixer
-            factor_bits = len(mixer.factors.as_value())
+            factor_bits, bias_bits = len(mixer.factors.as_value()), len(mixer.biases.as_value())
             m.d.comb += [
                 mixer.accumulators.eq(self.i.payload.accumulators[lane]),
                 mixer.step.eq(step),
                 mixer.first_term.eq(step == 0),
-                mixer.bias.eq(biases.read_data.word_select(lane, neuron.accumulator_bits)),
                 mixer.factors.eq(multipliers.read_data[lane * factor_bits : (lane + 1) * factor_bits]),
+                mixer.biases.eq(biases.read_data[lane * bias_bits : (lane + 1) * bias_bits]),
             ]
             if neuron.is_classifier:
                 level_lanes.append(mixer.currents.as_value())

@@ -22,15 +22,17 @@ class NeuronParameters:
     levels : int or None
         Threshold levels ``L``, 1 … 15; ``None`` for a classifier (no neuron: the mixed sum itself is the logit).
     accumulator_bits : int
-        ``AB``, of ``A[u, n]`` with and without its bias, two's complement.
+        ``AB``, of ``A[u, n]`` and its partial sums, two's complement.
     multiplier_bits : int
         ``GB``, unsigned.
     shift : int
         ``S``; 0 for a classifier.
     mix_bits : int
         Width of ``sum_u G A`` before the shift, two's complement.
+    bias_bits : int
+        Width of ``B[t, n]``, two's complement.
     current_bits : int
-        Width of ``J`` after the shift, two's complement; equal to `mix_bits` for a classifier (the logit).
+        Width of ``J``, of the logit in a classifier, two's complement.
     membrane_bits : int
         ``MB``, of ``m`` and ``v``, two's complement (ignored by a classifier).
     fraction_bits : int
@@ -48,6 +50,7 @@ class NeuronParameters:
     multiplier_bits: int
     shift: int
     mix_bits: int
+    bias_bits: int
     current_bits: int
     membrane_bits: int = 1
     fraction_bits: int = 8
@@ -63,6 +66,7 @@ class NeuronParameters:
         check_range("multiplier_bits", self.multiplier_bits, 1, 24)
         check_range("shift", self.shift, 0, 63)
         check_range("mix_bits", self.mix_bits, 1, 80)
+        check_range("bias_bits", self.bias_bits, 1, 48)
         check_range("current_bits", self.current_bits, 1, 80)
         check_range("membrane_bits", self.membrane_bits, 1, 80)
         check_range("fraction_bits", self.fraction_bits, 0, 24)

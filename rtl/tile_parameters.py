@@ -164,6 +164,16 @@ class TileParameters:
         return self.neuron.steps * self.neuron.input_steps // self.mix_multipliers
 
     @property
+    def mix_currents(self) -> int:
+        """Currents of a neuron that leave the mixing multipliers at a time."""
+        return max(1, self.mix_multipliers // self.neuron.input_steps)
+
+    @property
+    def bias_phases(self) -> int:
+        """Rows of biases of one update row: ``T / mix_currents``."""
+        return self.neuron.steps // self.mix_currents
+
+    @property
     def row_slots(self) -> int:
         """Update rows in one accumulator row: ``lanes / update_lanes``."""
         return self.lanes // self.update_lanes
@@ -217,7 +227,8 @@ class TileParameters:
         lane ``l`` at bit ``l * WB`` holds ``w[offset + (first_group(c) + s) * lanes + l, c, ky, kx]``, and 0 in lanes
         of padding or of channels that ``c`` is not connected to. With `tap_unroll` row ``c * span + s`` holds all taps:
         lane ``l`` of tap ``ky * KW + kx`` at bit ``((ky * KW + kx) * lanes + l) * WB``.
-        ``biases``: row ``r``; update lane ``k`` at bit ``k * AB`` holds ``b`` of local neuron ``r * update_lanes + k``.
+        ``biases``: row ``r * bias_phases + p``; field ``k * mix_currents + i``, as wide as ``B``, holds ``B[t, n]``
+        with ``t = p * mix_currents + i`` of local neuron ``r * update_lanes + k``.
         ``multipliers``: row ``r * mix_phases + p``; field ``k * mix_multipliers + i`` of ``GB`` bits holds
         ``G[t, u, n]`` with ``t * T_in + u = p * mix_multipliers + i`` of local neuron ``r * update_lanes + k``.
         ``constants``: one row, :attr:`constants_fields` (absent for a classifier).
@@ -233,7 +244,8 @@ class TileParameters:
                 depth=deep * projection.input.channels * self.span(index),
             )
         shapes["biases"] = MemoryShape(
-            width=self.update_lanes * neuron.accumulator_bits, depth=self.update_rows
+            width=self.update_lanes * self.mix_currents * neuron.bias_bits,
+            depth=self.update_rows * self.bias_phases,
         )
         shapes["multipliers"] = MemoryShape(
             width=self.update_lanes * self.mix_multipliers * neuron.multiplier_bits,

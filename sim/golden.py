@@ -24,7 +24,7 @@ class GoldenResult:
     Attributes
     ----------
     logits : torch.Tensor of int64, shape (images, classes)
-        ``sum_u G[n] A[u, n]``.
+        ``sum_u G[n] A[u, n] + B[n]``.
     predictions : torch.Tensor of int64, shape (images,)
         Class of the largest logit, the lowest index on ties.
     events : torch.Tensor of int64, shape (images, layers)

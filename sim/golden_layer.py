@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from lmht.gen.integer import IntegerLayer
@@ -23,7 +24,7 @@ class LayerTrace:
     Attributes
     ----------
     accumulators : torch.Tensor, shape (T_in, N)
-        ``A`` with its bias.
+        ``A``.
     currents : torch.Tensor, shape (T, N)
         ``J``; the logits of a classifier.
     charged, membranes, levels : torch.Tensor, shape (T, N), or None
@@ -79,10 +80,12 @@ class GoldenLayer:
         """Bound of the magnitude of everything that :meth:`run` computes."""
         layer = self.layer
         reaches = zip(*(projection.reach for projection in self.projections), strict=True)
-        reach = [sum(parts) + abs(bias) for parts, bias in zip(reaches, layer.bias.tolist(), strict=True)]
+        reach = [sum(parts) for parts in reaches]
         gains = layer.multipliers.sum(axis=1).max(axis=0).tolist()
         mixed = max(gain * bound for gain, bound in zip(gains, reach, strict=True))
-        worst = max(mixed + (1 << layer.shift), *reach, int(layer.multipliers.max()))
+        bias = int(np.abs(layer.bias).max())
+        current = (mixed >> layer.shift) + 1 + bias
+        worst = max(mixed + (1 << layer.shift), *reach, int(layer.multipliers.max()), current)
         if layer.levels is not None:
             membrane = abs(layer.initial_membrane)
             for step in range(layer.steps):
@@ -90,7 +93,7 @@ class GoldenLayer:
                     product = membrane * int(layer.leak[step]) + (1 << layer.leak_bits)
                     worst = max(worst, product)
                     membrane = product >> layer.leak_bits
-                membrane += (mixed >> layer.shift) + 1
+                membrane += current
             worst = max(worst, membrane, layer.levels << layer.fraction_bits)
         return worst
 
@@ -101,7 +104,7 @@ class GoldenLayer:
             projection.run(levels, self.type)
             for projection, levels in zip(self.projections, sources, strict=True)
         )
-        accumulators = first.add_(self._bias)
+        accumulators = first
         for other in others:
             accumulators.add_(other)
         mixed = torch.empty(layer.steps, *accumulators.shape[1:], dtype=self.type)
@@ -109,7 +112,7 @@ class GoldenLayer:
             torch.mul(accumulators[0], self._multipliers[step, 0], out=mixed[step])
             for source in range(1, layer.input_steps):
                 mixed[step].addcmul_(accumulators[source], self._multipliers[step, source])
-        currents = round_shift(mixed, layer.shift)
+        currents = round_shift(mixed, layer.shift).add_(self._bias[:, None, None, None])
         if layer.levels is None:
             return LayerTrace(accumulators, currents, None, None, None)
 

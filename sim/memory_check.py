@@ -88,7 +88,7 @@ def _describe(
     tile = memory.tile
     bits, signed = {
         **{name: (p.weight_bits, True) for name, p in zip(WEIGHT_MEMORIES, tile.projections, strict=False)},
-        "biases": (tile.neuron.accumulator_bits, True),
+        "biases": (tile.neuron.bias_bits, True),
         "multipliers": (tile.neuron.multiplier_bits, False),
     }.get(memory.memory, (0, True))
     if bits:

@@ -111,14 +111,9 @@ def spike_everywhere(network: IntegerNetwork) -> IntegerNetwork:
 
 def _always_spikes(layer: IntegerLayer) -> IntegerLayer:
     reach = np.sum([GoldenProjection(projection).reach for projection in layer.projections], axis=0)
-    multipliers = layer.multipliers.copy()
-    multipliers[0, 0] = np.maximum(multipliers[0, 0], 1)
-    # The accumulators that bring the first step to θ.
-    threshold = 2 ** (layer.fraction_bits + layer.shift) + abs(layer.initial_membrane) * 2 ** (
-        layer.shift + 1
-    )
-    needed = threshold // multipliers[0].sum(axis=0) + 1
-    return replace(layer, bias=reach + needed, multipliers=multipliers)
+    lowest = -(reach * layer.multipliers.sum(axis=1) >> layer.shift) - 1
+    # A leak is below 2.
+    return replace(layer, bias=2**layer.fraction_bits + 2 * abs(layer.initial_membrane) - lowest)
 
 
 def _random_options(rng: np.random.Generator, network: IntegerNetwork) -> CompileOptions:

@@ -173,7 +173,7 @@ def random_neurons(
         factors = rng.integers(1, 2**multiplier_bits, channels)
         return IntegerLayer(
             projections=projections,
-            bias=np.rint(noise).astype(np.int64),
+            bias=np.rint(noise * factors * input_steps).astype(np.int64)[None],
             multipliers=np.broadcast_to(factors, (1, input_steps, channels)).copy(),
             shift=0,
             levels=None,
@@ -187,7 +187,8 @@ def random_neurons(
     shift = max(0, min(63, math.floor(math.log2((2**multiplier_bits - 1) / exact.max()))))
     return IntegerLayer(
         projections=projections,
-        bias=np.rint(bias).astype(np.int64),
+        # As if every row of Ω had a sum of its own: no step has the bias of another.
+        bias=np.rint(bias * exact.sum(axis=1) * np.linspace(0.8, 1.2, steps)[:, None]).astype(np.int64),
         multipliers=np.minimum(np.rint(exact * 2.0**shift), 2**multiplier_bits - 1).astype(np.int64),
         shift=shift,
         levels=levels,

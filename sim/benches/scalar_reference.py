@@ -37,7 +37,7 @@ class ScalarLayer:
     Parameters
     ----------
     neuron : NeuronParameters
-    bias, multipliers : numpy.ndarray, shapes (N,) and (T, T_in, N)
+    bias, multipliers : numpy.ndarray, shapes (T, N) and (T, T_in, N)
     leak : numpy.ndarray of shape (T,), or None
     initial_membrane : int
     """
@@ -60,12 +60,11 @@ class ScalarLayer:
         )
 
     def update(self, sums: np.ndarray) -> np.ndarray:
-        """Levels of a pixel, shape (T, N), from the sums of its synapses, shape (T_in, N), without bias."""
+        """Levels of a pixel, shape (T, N), from the sums of its synapses, shape (T_in, N)."""
         neurons = sums.shape[1]
         result = np.zeros((self.neuron.steps, neurons), dtype=object)
         for n in range(neurons):
-            accumulators = [int(value) + int(self.bias[n]) for value in sums[:, n]]
-            result[:, n] = self._neuron(n, accumulators)
+            result[:, n] = self._neuron(n, [int(value) for value in sums[:, n]])
         return result
 
     def _neuron(self, n: int, accumulators: list[int]) -> list[int]:
@@ -74,6 +73,7 @@ class ScalarLayer:
             round_shift(
                 sum(int(self.multipliers[t, u, n]) * a for u, a in enumerate(accumulators)), neuron.shift
             )
+            + int(self.bias[t, n])
             for t in range(neuron.steps)
         ]
         if neuron.levels is None:

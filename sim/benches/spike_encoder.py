@@ -43,6 +43,7 @@ def encoder_parameters(
         multiplier_bits=8,
         shift=0 if levels is None else 4,
         mix_bits=20,
+        bias_bits=8,
         current_bits=20,
     )
     source = EventLayout.for_levels(height=height, width=width, channels=4, steps=1, max_level=255)

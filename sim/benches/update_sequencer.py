@@ -74,6 +74,7 @@ def sequencer_parameters(
             multiplier_bits=8,
             shift=0 if classifier else 4,
             mix_bits=20,
+            bias_bits=8,
             current_bits=20,
         ),
     )

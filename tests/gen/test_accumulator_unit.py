@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from lmht.gen.accumulator_unit import HIGHEST_SHIFT, bias_shift, residual_shift, residual_weights
+from lmht.gen.accumulator_unit import HIGHEST_SHIFT, residual_shift, residual_weights
 from lmht.gen.folded import FoldedProjection
 
 
@@ -56,14 +56,3 @@ def test_branch_that_is_too_strong():
         match=r"^weight_bits of the residual branch must be between 2 and 24, not 26: one of its channels is 1.2e\+06 ",
     ):
         residual_weights(branch([7]), np.array([1.2e6]), 1)
-
-
-@given(arrays(np.float64, 4, elements=st.floats(1e-4, 1.0)), st.floats(0.2, 2.0))
-def test_bias_is_within_a_128th_of_the_threshold(step, theta):
-    shift = bias_shift(step, theta)
-    assert step.max() / 2**shift <= theta / 64
-    assert shift == 0 or step.max() / 2 ** (shift - 1) > theta / 64
-
-
-def test_bias_shift_is_limited():
-    assert bias_shift(np.array([1e6]), 1.0) == HIGHEST_SHIFT

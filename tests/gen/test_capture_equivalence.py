@@ -122,7 +122,7 @@ def random_network(seed, input_shape=(2, 9, 8), classes=5):
 
 
 def to_integers(folded, **options):
-    return quantize(balance_scales(folded), name="n", fine_biases=True, **options)
+    return quantize(balance_scales(folded), name="n", **options)
 
 
 def random_images(rng, count, shape):
@@ -225,23 +225,23 @@ def test_networks_are_of_every_kind():
 def test_rounding_stays_within_its_bounds(seed):
     """``J`` of every neuron against ``Ω I`` of the folded layer, each from the same levels.
 
-    In units of ``θ 2^-F``: every G is off by half a unit of 2^-S, the bias and every gain of a residual branch by half
-    a unit of the accumulator, and the shift by half a unit.
+    In units of ``θ 2^-F``: every G is off by half a unit of 2^-S, every gain of a residual branch by half a unit of the
+    accumulator, and the bias and the shift by half a unit.
     """
     network, images = random_network(seed)
     folded = balance_scales(capture(network))
-    integers = quantize(folded, name="n", fine_biases=True)
+    integers = quantize(folded, name="n")
     _, levels, _ = observe(network, images)
     sources = sources_of(folded, images, levels)
     for layer, integer in zip(folded.layers[:-1], integers.layers, strict=False):
-        accumulators, slack = accumulate(integer, sources)
+        accumulators = accumulate(integer, sources)
+        slack = torch.zeros_like(accumulators)
         if len(layer.projections) == 2:
-            slack = slack + 0.5 * abs(
-                project(layer.projections[1], sources, abs_weights(layer.projections[1]))
-            )
+            slack = 0.5 * abs(project(layer.projections[1], sources, abs_weights(layer.projections[1])))
         multipliers = torch.from_numpy(integer.multipliers.copy()).double()[..., None, None, None]
         mixed = (multipliers.transpose(2, 3) * accumulators).sum(dim=1)
         found = torch.floor(mixed / 2.0**integer.shift + (0.5 if integer.shift else 0))
+        found = found + torch.from_numpy(integer.bias.copy()).double()[:, None, :, None, None]
         neuron = layer.neuron
         mixing = torch.from_numpy(neuron.mixing)
         currents = folded_currents(folded, layer, sources)
@@ -249,18 +249,18 @@ def test_rounding_stays_within_its_bounds(seed):
             mixing = mixing.sum(dim=1, keepdim=True)
         units = 2.0 ** integers.layers[0].fraction_bits / neuron.theta
         expected = torch.einsum("tu,ubnyx->tbnyx", mixing, currents) * units
-        bound = 0.5 * accumulators.abs().sum(dim=0) / 2.0**integer.shift + 0.5 + 1e-6
+        bound = 0.5 * accumulators.abs().sum(dim=0) / 2.0**integer.shift + 1 + 1e-6
         gains = (multipliers + 0.5).transpose(2, 3) / 2.0**integer.shift
         assert ((found - expected).abs() <= bound + (gains * slack).sum(dim=1)).all(), layer.name
 
 
 def accumulate(integer, sources):
-    """``A`` from the integers, and the half unit by which its bias may be off."""
-    total = per_channel(integer.bias)
+    """``A`` from the integers."""
+    total = torch.zeros(1, dtype=torch.float64)
     for projection in integer.projections:
         weights = torch.from_numpy(projection.weights.copy()).double()
         total = total + 2**projection.shift * project(projection, sources, weights)
-    return total, torch.full_like(total, 0.5)
+    return total
 
 
 def abs_weights(projection):
@@ -282,14 +282,14 @@ def test_the_bounds_are_tight_enough_to_find_a_fault():
     wrong = replace(layer, projections=(main, replace(branch, scale=branch.scale * 1.01)))
     _, levels, _ = observe(network, images)
     sources = sources_of(folded, images, levels)
-    right = quantize(folded, name="n", fine_biases=True).layers[index]
+    right = quantize(folded, name="n").layers[index]
     broken = replace(folded, layers=(*folded.layers[:index], wrong, *folded.layers[index + 1 :]))
-    faulty = quantize(broken, name="n", fine_biases=True).layers[index]
+    faulty = quantize(broken, name="n").layers[index]
     unit = main.scale * folded.input_value(main) * 2.0 ** -right.projections[0].shift
-    exact = folded_currents(folded, layer, sources) / per_channel(unit)
-    bound = 0.5 + 0.5 * project(branch, sources, abs_weights(branch))
+    exact = (folded_currents(folded, layer, sources) - per_channel(layer.bias)) / per_channel(unit)
+    bound = 0.5 * project(branch, sources, abs_weights(branch))
     for integer, holds in ((right, True), (faulty, False)):
-        error = (accumulate(integer, sources)[0] - exact).abs()
+        error = (accumulate(integer, sources) - exact).abs()
         assert bool((error <= bound + 1e-6).all()) == holds
 
 
@@ -342,7 +342,8 @@ def test_digits_class_agrees_with_the_float_network():
     network.eval()
     with torch.no_grad():
         expected = network(data.test_images).argmax(dim=1)
-    found = GoldenModel(to_integers(capture(network))).run(data.test_images).predictions
+    integers = to_integers(capture(network), fraction_bits=12)
+    found = GoldenModel(integers).run(data.test_images).predictions
     assert (expected == data.test_labels).double().mean() > 0.9
     assert (found == expected).double().mean() >= 0.99
 
@@ -355,9 +356,19 @@ def test_fine_biases_are_what_the_agreement_needs():
         for seed in range(8):
             network, images = random_network(seed)
             folded = balance_scales(capture(network))
-            integers = quantize(folded, name="n", fine_biases=fine)
+            if not fine:
+                folded = replace(
+                    folded, layers=tuple(in_whole_steps(folded, layer) for layer in folded.layers)
+                )
+            integers = quantize(folded, name="n")
             _, _, logits = observe(network, images)
             result = GoldenModel(integers).run(images)
             differences.append((result.logits * integers.logit_scale - logits).abs().mean())
         moved[fine] = float(torch.stack(differences).mean())
     assert moved[True] < 0.6 * moved[False]
+
+
+def in_whole_steps(folded, layer):
+    """The layer with biases that are multiples of a step of its weights."""
+    step = layer.projections[0].scale * folded.input_value(layer.projections[0])
+    return replace(layer, bias=np.rint(layer.bias / step) * step)

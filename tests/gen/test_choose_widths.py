@@ -27,12 +27,12 @@ def check_widths(network, widths, images):
         for layer, width, trace in zip(network.layers, widths, model.trace(image), strict=True):
             accumulators = trace.accumulators.numpy().reshape(layer.input_steps, -1, layer.channels)
             assert fits(accumulators, width.accumulator_bits)
-            assert fits(accumulators - layer.bias, width.accumulator_bits)
             products = layer.multipliers[:, :, None] * accumulators
             partial = np.cumsum(products, axis=1)
             rounding = 1 << layer.shift >> 1
             for sums in (products, partial, partial[:, -1] + rounding):
                 assert fits(sums, width.mix_bits)
+            assert fits(layer.bias, width.bias_bits)
             assert fits(trace.currents, width.current_bits)
             if trace.charged is not None:
                 assert fits(np.array([layer.initial_membrane]), width.membrane_bits)
@@ -92,7 +92,9 @@ def test_no_value_of_a_convolutional_network_leaves_its_width(seed):
     check_widths(network, choose_widths(network), images)
 
 
-@pytest.mark.parametrize("field", ["accumulator_bits", "mix_bits", "current_bits", "membrane_bits"])
+@pytest.mark.parametrize(
+    "field", ["accumulator_bits", "mix_bits", "bias_bits", "current_bits", "membrane_bits"]
+)
 def test_a_bit_less_is_found(field):
     network = random_network(np.random.default_rng(3), input_shape=(1, 2, 3), widths=(1, 3), levels=2)
     images = extreme_images(network)
@@ -124,17 +126,20 @@ def two_projections(rng):
         groups=4,
         input_max_level=2,
     )
-    bias = rng.integers(-2000, 2000, 4)
     return IntegerLayer(
-        projections=(main, branch), bias=bias, multipliers=np.ones((1, 1, 4), dtype=int), shift=0, levels=2
+        projections=(main, branch),
+        bias=rng.integers(-2000, 2000, (1, 4)),
+        multipliers=np.ones((1, 1, 4), dtype=int),
+        shift=0,
+        levels=2,
     )
 
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_accumulator_bounds_are_reached_in_the_middle_of_a_map(sign):
     layer = two_projections(np.random.default_rng(0))
-    weighted, accumulator = bound_accumulators(layer)
-    bounds = weighted.high if sign > 0 else weighted.low
+    accumulator = bound_accumulators(layer)
+    bounds = accumulator.high if sign > 0 else accumulator.low
     for n in range(layer.channels):
         total = 0
         for projection in layer.projections:
@@ -149,8 +154,18 @@ def test_accumulator_bounds_are_reached_in_the_middle_of_a_map(sign):
                 GoldenProjection(projection).run(torch.from_numpy(levels), torch.int64)[0, 0, 1, 1, n]
             )
         assert total == bounds[n]
-    np.testing.assert_array_equal(accumulator.low, weighted.low + layer.bias)
-    np.testing.assert_array_equal(accumulator.high, weighted.high + layer.bias)
+
+
+@pytest.mark.parametrize("shift", [0, 3])
+def test_bias_moves_the_current_and_nothing_before_it(shift):
+    layer = replace(two_projections(np.random.default_rng(0)), shift=shift)
+    without = replace(layer, bias=np.zeros_like(layer.bias))
+    accumulator = bound_accumulators(layer)
+    mixed, current = bound_currents(layer, accumulator)
+    other_mixed, other_current = bound_currents(without, bound_accumulators(without))
+    for name in ("low", "high"):
+        np.testing.assert_array_equal(getattr(mixed, name), getattr(other_mixed, name))
+        np.testing.assert_array_equal(getattr(current, name), getattr(other_current, name) + layer.bias)
 
 
 @settings(max_examples=60)
@@ -158,7 +173,7 @@ def test_accumulator_bounds_are_reached_in_the_middle_of_a_map(sign):
 def test_bounds_hold_after_every_event_in_any_order(seed):
     rng = np.random.default_rng(seed)
     layer = two_projections(rng)
-    weighted, _ = bound_accumulators(layer)
+    accumulator = bound_accumulators(layer)
     for n in range(layer.channels):
         # What every event, of pixels before pooling, adds to an accumulator that no padding touches.
         added = [
@@ -167,8 +182,8 @@ def test_bounds_hold_after_every_event_in_any_order(seed):
             for projection in layer.projections
         ]
         sums = np.cumsum(rng.permutation(np.concatenate([part.reshape(-1) for part in added])))
-        assert weighted.low[n] <= min(0, sums.min())
-        assert max(0, sums.max()) <= weighted.high[n]
+        assert accumulator.low[n] <= min(0, sums.min())
+        assert max(0, sums.max()) <= accumulator.high[n]
 
 
 @settings(max_examples=100)
@@ -181,7 +196,7 @@ def test_bounds_hold_after_every_event_in_any_order(seed):
 def test_membrane_bounds_are_exact_for_one_step(low, size, levels, fraction_bits):
     layer = random_layer(np.random.default_rng(0), inputs=1, neurons=1, steps=1, levels=levels)
     layer = replace(layer, fraction_bits=fraction_bits, initial_membrane=0)
-    current = bound_currents(layer, bound_accumulators(layer)[1])[1]
+    current = bound_currents(layer, bound_accumulators(layer))[1]
     current.low[:], current.high[:] = low, low + size
     held = bound_membranes(layer, current)
     values = {0}
@@ -200,12 +215,13 @@ def test_widths_of_a_small_layer_by_hand():
     layer = replace(
         layer,
         projections=(dense([[3, -2]]),),
-        bias=np.array([10]),
+        bias=np.array([[-100]]),
         multipliers=np.array([[[4]]]),
     )
     widths = choose_widths(IntegerNetwork(name="n", input_shape=(2, 1, 1), layers=(layer,)))[0]
-    # A from -510 to 775, 4 A from -2040 to 3100.
-    assert (widths.accumulator_bits, widths.mix_bits, widths.current_bits) == (11, 13, 13)
+    # A from -510 to 765, 4 A from -2040 to 3060, the logit from -2140 to 2960.
+    found = (widths.accumulator_bits, widths.mix_bits, widths.bias_bits, widths.current_bits)
+    assert found == (11, 13, 8, 13)
 
 
 def test_spike_is_always_a_slice_of_the_membrane():
@@ -214,7 +230,7 @@ def test_spike_is_always_a_slice_of_the_membrane():
     quiet = replace(
         network.layers[0],
         projections=(dense([[0]]),),
-        bias=np.zeros(1, dtype=int),
+        bias=np.zeros((2, 1), dtype=int),
         initial_membrane=0,
     )
     widths = choose_widths(replace(network, layers=(quiet, network.layers[1])))
@@ -223,6 +239,6 @@ def test_spike_is_always_a_slice_of_the_membrane():
 
 def test_too_wide_is_refused():
     layer = random_layer(np.random.default_rng(0), inputs=1, neurons=1, steps=1, levels=None)
-    layer = replace(layer, bias=np.array([2**47 - 1]), projections=(dense([[7]]),))
-    with pytest.raises(ValueError, match=r"^layer 0: accumulator_bits must be between 1 and 48, not 49$"):
-        choose_widths(IntegerNetwork(name="n", input_shape=(1, 1, 1), layers=(layer,)))
+    layer = replace(layer, projections=(replace(dense(np.full((1, 2**16), 7)), shift=24),))
+    with pytest.raises(ValueError, match=r"^layer 0: accumulator_bits must be between 1 and 48, not 52$"):
+        choose_widths(IntegerNetwork(name="n", input_shape=(2**16, 1, 1), layers=(layer,)))

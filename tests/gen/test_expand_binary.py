@@ -118,10 +118,10 @@ def test_levels_that_are_no_power_of_two():
 
 def test_lemma_is_needed(make_network):
     """A membrane outside the lemma's condition: the layers differ, as they must."""
-    network = make_network("48-16-12-10", levels=4, steps=2, mixing="identity", leak=0.5)
+    network = make_network("48-16-12-10", levels=4, steps=2, leak=0.9)
     with torch.no_grad():
-        network.layers[1].norm.bias.sub_(1)
-    images = torch.randint(0, 256, (300, 3, 4, 4), dtype=torch.uint8)
+        network.layers[1].norm.bias.sub_(0.3)
+    images = torch.randint(0, 256, (2000, 3, 4, 4), dtype=torch.uint8)
     expected = GoldenModel(integers(network)).run(images, keep_levels=True).levels[1].long()
     found = window_spikes(
         GoldenModel(integers(network, binary=True)).run(images, keep_levels=True).levels[1], 4

@@ -19,6 +19,7 @@ NEURON = NeuronParameters(
     multiplier_bits=8,
     shift=4,
     mix_bits=24,
+    bias_bits=12,
     current_bits=20,
     membrane_bits=20,
 )

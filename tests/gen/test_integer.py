@@ -27,7 +27,7 @@ def convolution(source, shape, channels, kernel=3, **others):
 def fields(**changes):
     values = {
         "projections": (dense([[1, -7, 0], [7, 2, 3]]),),
-        "bias": np.array([5, -5]),
+        "bias": np.array([[5, -5], [0, 9]]),
         "multipliers": np.ones((2, 1, 2), dtype=np.int64),
         "shift": 3,
         "levels": 2,
@@ -43,7 +43,7 @@ def classifier(projection=None, **changes):
     channels = len(projection.weights)
     values = {
         "projections": (projection,),
-        "bias": np.zeros(channels, dtype=np.int64),
+        "bias": np.zeros((1, channels), dtype=np.int64),
         "multipliers": np.full((1, projection.input_steps, channels), 9),
         "shift": 0,
         "levels": None,
@@ -55,7 +55,7 @@ def spiking(*projections, steps=2, levels=2):
     channels = len(projections[0].weights)
     return IntegerLayer(
         projections=projections,
-        bias=np.zeros(channels, dtype=int),
+        bias=np.zeros((steps, channels), dtype=int),
         multipliers=np.ones((steps, projections[0].input_steps, channels), dtype=int),
         shift=0,
         levels=levels,
@@ -149,8 +149,13 @@ def test_arrays_are_read_only_copies_in_c_order():
             {"projections": (dense(np.ones((2, 3), int)), dense(np.ones((2, 3), int), input_steps=2))},
             "projections must have the same input_steps, not 1 and 2",
         ),
-        ({"bias": np.zeros(3, dtype=int)}, "bias must have shape (2), not (3,)"),
-        ({"bias": np.array([0, 2**47])}, f"bias must be between {-(2**47)} and {2**47 - 1}, not {2**47}"),
+        ({"bias": np.zeros((2, 3), dtype=int)}, "bias must have shape (2, 2), not (2, 3)"),
+        ({"bias": np.zeros(2, dtype=int)}, "bias must have shape (2, 2), not (2,)"),
+        ({"bias": np.zeros((1, 2), dtype=int)}, "bias must have shape (2, 2), not (1, 2)"),
+        (
+            {"bias": np.array([[0, 0], [0, 2**47]])},
+            f"bias must be between {-(2**47)} and {2**47 - 1}, not {2**47}",
+        ),
         ({"multipliers": np.full((2, 1, 2), 4096)}, "multipliers must be between 0 and 4095, not 4096"),
         (
             {"multipliers": np.ones((2, 1, 3), dtype=int)},

@@ -80,13 +80,17 @@ def edit(folder, change):
             lambda r: r.update(
                 version=1, layers=[{"shift": 3, "levels": 2, "weight_bits": 4, "leak": False}]
             ),
-            "version: must be 2, not 1: written by an older lmht; compile the network anew",
+            "version: must be 3, not 1: written by an older lmht; compile the network anew",
         ),
         (
-            lambda r: r.update(version=3),
-            "version: must be 2, not 3: written by a newer lmht; compile the network anew",
+            lambda r: r.update(version=2),
+            "version: must be 3, not 2: written by an older lmht; compile the network anew",
         ),
-        (lambda r: r.pop("version") and r.update(version="2"), "version: Input should be 2, not '2'"),
+        (
+            lambda r: r.update(version=4),
+            "version: must be 3, not 4: written by a newer lmht; compile the network anew",
+        ),
+        (lambda r: r.pop("version") and r.update(version="3"), "version: Input should be 3, not '3'"),
         (lambda r: r.update(format="x"), "format: Input should be 'lmht-integer-network', not 'x'"),
         (
             lambda r: r.update(input_shape=[1, 1, 1]),

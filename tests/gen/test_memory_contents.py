@@ -108,8 +108,12 @@ def check_neurons(tile, layer, contents):
     for local in range(tile.channels):
         n = tile.channel_offset + local
         r, k = divmod(local, tile.update_lanes)
-        bits = neuron.accumulator_bits
-        assert field(biases[r], k * bits, bits, signed=True) == layer.bias[n]
+        currents = max(1, tile.mix_multipliers // neuron.input_steps)
+        bits = neuron.bias_bits
+        for t in range(neuron.steps):
+            p, i = divmod(t, currents)
+            row = biases[r * (neuron.steps // currents) + p]
+            assert field(row, (k * currents + i) * bits, bits, signed=True) == layer.bias[t, n]
         bits = neuron.multiplier_bits
         for t in range(neuron.steps):
             for u in range(neuron.input_steps):
@@ -232,7 +236,8 @@ def test_silent_is_of_the_slice():
     rng = np.random.default_rng(0)
     network = random_network(rng, input_shape=(1, 2, 2), widths=(4, 2))
     # The last two neurons fire without input.
-    first = replace(network.layers[0], bias=np.array([-9, -9, 10**6, 10**6]), initial_membrane=0)
+    biases = np.broadcast_to([-9, -9, 10**6, 10**6], (2, 4))
+    first = replace(network.layers[0], bias=biases, initial_membrane=0)
     network = replace(network, layers=(first, network.layers[1]))
     design = planned(network, split={0: 2})
     contents = pack_memories(design, network)

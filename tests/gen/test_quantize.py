@@ -35,13 +35,17 @@ def test_largest_shift_limits():
 def test_integers_follow_the_formulas(make_network):
     network = make_network(steps=3, levels=2, initial_membrane=0.3)
     folded = balance_scales(fold_batch_norm(network))
-    first, last = passes(network, fraction_bits=7, multiplier_bits=11, leak_bits=6).layers
+    integers = passes(network, fraction_bits=7, multiplier_bits=11, leak_bits=6)
+    first, last = integers.layers
     neuron = folded.layers[0].neuron
     scale = folded.layers[0].projections[0].scale
     gains = neuron.mixing.sum(axis=1)[:, None, None] * scale / 255 / neuron.theta * 2.0 ** (7 + first.shift)
     np.testing.assert_array_equal(first.multipliers, np.rint(gains))
     assert 2**10 <= first.multipliers.max() < 2**11
-    np.testing.assert_array_equal(first.bias, np.rint(folded.layers[0].bias / (scale / 255)))
+    row_sums = neuron.mixing.sum(axis=1)
+    expected = np.outer(row_sums, folded.layers[0].bias) / neuron.theta * 2.0**7
+    np.testing.assert_array_equal(first.bias, np.rint(expected))
+    assert len(np.unique(row_sums)) > 1, "the biases of the steps must differ"
     assert first.leak.tolist() == np.rint(neuron.leak * 64).tolist()
     assert first.initial_membrane == round(0.3 / neuron.theta * 128)
     assert (first.projections[0].input_max_level, first.input_steps, first.steps, first.levels) == (
@@ -52,6 +56,9 @@ def test_integers_follow_the_formulas(make_network):
     )
     assert (last.projections[0].input_max_level, last.input_steps, last.steps, last.levels) == (2, 3, 1, None)
     assert (last.multipliers == last.multipliers[:, :1]).all()
+    np.testing.assert_array_equal(
+        last.bias, np.rint(folded.layers[1].bias / integers.logit_scale)[None].astype(int)
+    )
 
 
 def test_second_hidden_layer_takes_the_whole_mixing_matrix(make_network):
@@ -130,7 +137,9 @@ def test_residual_branch_follows_the_formulas():
     assert (main.shift, branch.shift, main.weight_bits, branch.weight_bits) == (4, 0, 4, 11)
     assert branch.weights[:, 0, 0, 0].tolist() == [800, 640]
     units = np.array([0.02, 0.05]) * 0.5 / 2**4
-    np.testing.assert_array_equal(layer.bias, np.rint(np.array([0.3, -0.2]) / units))
+    # The bias knows nothing of the accumulators: rows of Ω of 0.75 and 1.75, θ = 1 is 256.
+    expected = np.outer([0.75, 1.75], [0.3, -0.2]) * 256
+    np.testing.assert_array_equal(layer.bias, np.rint(expected))
     mixing = np.array([[0.5, 0.25], [0.75, 1.0]])[:, :, None]
     np.testing.assert_array_equal(layer.multipliers, np.rint(mixing * units * 2.0 ** (8 + layer.shift)))
     assert (branch.input_steps, branch.input_max_level, branch.source) == (2, 2, 0)
@@ -142,9 +151,9 @@ def test_pooling_divides_the_value_of_a_level(kind, window):
     plain = quantize(residual_network(ones, [1.0, 2.0]), name="n").layers[1]
     pooling = Pooling(kind=kind, size=(2, 2))
     pooled = quantize(residual_network(ones, [1.0, 2.0], pooling=pooling), name="n").layers[1]
-    # Both branches are divided alike; only the bias and the multipliers see it.
+    # Both branches are divided alike; only the multipliers see it.
     assert pooled.projections[1].weights.tolist() == plain.projections[1].weights.tolist()
-    np.testing.assert_allclose(pooled.bias, plain.bias * window, atol=window)
+    np.testing.assert_array_equal(pooled.bias, plain.bias)
     ratio = (pooled.multipliers / 2.0**pooled.shift) / (plain.multipliers / 2.0**plain.shift)
     np.testing.assert_allclose(ratio, 1 / window, rtol=2e-3)
 
@@ -157,16 +166,36 @@ def test_residual_branch_that_is_too_strong():
         quantize(residual_network(ones, [1.0, 1e6]), name="n")
 
 
-def test_fine_biases_narrow_the_unit_of_spikes_and_not_of_pixels(make_network):
-    network = make_network(architecture="48-12-9-10", weight_bits=2)
+@pytest.mark.parametrize("steps", [1, 4])
+@pytest.mark.parametrize("fraction_bits", [0, 8, 20])
+def test_bias_is_within_half_a_unit_of_the_membrane(make_network, steps, fraction_bits):
+    """However coarse the steps of the weights are, and whether the image comes once or at every step."""
+    network = make_network(architecture="48-12-9-10", weight_bits=2, steps=steps)
     folded = balance_scales(fold_batch_norm(network))
-    plain, fine = (quantize(folded, name="n", fine_biases=flag) for flag in (False, True))
-    shifts = [layer.projections[0].shift for layer in fine.layers]
-    assert [layer.projections[0].shift for layer in plain.layers] == [0, 0, 0]
-    assert min(shifts[1:]) >= 3
-    for coarse, layer, shift in zip(plain.layers, fine.layers, shifts, strict=True):
-        assert (np.abs(layer.bias - coarse.bias * 2**shift) <= 2**shift / 2).all()
-        np.testing.assert_array_equal(layer.multipliers, coarse.multipliers)
+    integers = passes(network, fraction_bits=fraction_bits, multiplier_bits=24)
+    for layer, found in zip(folded.layers[:-1], integers.layers, strict=False):
+        received = np.outer(layer.neuron.mixing.sum(axis=1), layer.bias) / layer.neuron.theta
+        error = np.abs(found.bias / 2.0**fraction_bits - received)
+        assert error.max() <= 2.0 ** -(fraction_bits + 1) * (1 + 1e-9)
+        assert [projection.shift for projection in found.projections] == [0]
+    last = folded.layers[-1]
+    error = np.abs(integers.layers[-1].bias[0] * integers.logit_scale - last.bias)
+    assert error.max() <= integers.logit_scale / 2 * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("fault", ["one column", "another step", "mean over the steps"])
+def test_a_wrong_bias_is_beyond_half_a_unit(make_network, fault):
+    """What the bound above would find: sums over one column of Ω, the bias of the next step, one bias for all steps."""
+    network = make_network(architecture="48-12-9-10", steps=4)
+    layer = balance_scales(fold_batch_norm(network)).layers[1]
+    right = passes(network).layers[1].bias
+    wrong = {
+        "one column": np.rint(np.outer(layer.neuron.mixing[:, 0], layer.bias) / layer.neuron.theta * 256),
+        "another step": np.roll(right, 1, axis=0),
+        "mean over the steps": np.broadcast_to(right.mean(axis=0), right.shape),
+    }[fault]
+    exact = np.outer(layer.neuron.mixing.sum(axis=1), layer.bias) / layer.neuron.theta * 256
+    assert np.abs(right - exact).max() <= 0.5 < np.abs(wrong - exact).max()
 
 
 def test_error_names_the_layer():

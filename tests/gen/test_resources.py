@@ -23,6 +23,7 @@ def tile(*, inputs, kernel, channels, lanes, update=(1, 1), bits=16, pooling=Non
         multiplier_bits=12,
         shift=10,
         mix_bits=bits + 13,
+        bias_bits=bits + 1,
         current_bits=bits + 4,
         membrane_bits=bits + 5,
     )

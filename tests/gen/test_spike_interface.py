@@ -44,7 +44,7 @@ def test_integers_compute_what_the_network_does(coding, readout, leak):
         with torch.no_grad():
             expected = network(images)
         found = GoldenModel(integers).run(images).logits * integers.logit_scale
-        # Biases are whole steps of the weights; where they move no spike, counts are equal.
+        # Where no rounding moves a spike, counts are equal.
         near = (found - expected).abs() < (1e-6 if readout == "spike-count" else 0.1)
         assert near.double().mean() > 0.95
         assert len(integers.layers) - 1 == len(network.spike_levels(images)) + (

@@ -55,6 +55,7 @@ def tile(
         multiplier_bits=8,
         shift=4,
         mix_bits=40,
+        bias_bits=12,
         current_bits=36,
     )
     return TileParameters(

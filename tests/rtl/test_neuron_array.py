@@ -17,6 +17,7 @@ from lmht.gen.memory_contents import pack_memories
 from lmht.gen.plan import PlanOptions, plan
 from lmht.gen.quiet import quiet_levels
 from lmht.rtl.fire import Fire
+from lmht.rtl.mix import Mix
 from lmht.rtl.neuron_array import NeuronArray
 from lmht.rtl.verilog import emit_verilog, memory_source
 from lmht.sim.random_networks import random_layer
@@ -123,7 +124,7 @@ def plain_layer(steps: int, levels: int, neurons: int, initial_membrane: int) ->
     )
     return IntegerLayer(
         projections=(projection,),
-        bias=np.zeros(neurons, dtype=np.int64),
+        bias=np.zeros((steps, neurons), dtype=np.int64),
         multipliers=multipliers,
         shift=gain_bits,
         levels=levels,
@@ -149,7 +150,7 @@ def speaking_layer() -> tuple[IntegerLayer, np.ndarray]:
         weight_bits=4,
     )
     bias = layer.bias.copy()
-    bias[::3] = np.abs(layer.projections[0].weights).sum() // 4
+    bias[:, ::3] += 1 << layer.fraction_bits
     return replace(layer, bias=bias), rng.integers(-60, 60, (40, 2, layer.channels))
 
 
@@ -276,6 +277,83 @@ def test_a_wrong_clamp_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     layer = plain_layer(2, 3, 4, 0)
     sums = np.full((3, 2, 4), 10 * THETA)
     with pytest.raises(BenchFailure, match="expected level 3, found 2"):
+        run(tmp_path, layer, sums, lanes=[1, 4, 2])
+
+
+MIXING = [
+    {"mix_multipliers": 1},
+    {"update_lanes": 2, "mix_multipliers": 2},
+    {"update_lanes": 4, "mix_multipliers": 6},
+]
+"""Biases of three steps come one a term, one a cycle, and all at once."""
+
+
+def biased_layer() -> tuple[IntegerLayer, np.ndarray]:
+    """A layer whose rounding shift and biases both matter, and small accumulators of 30 pixels."""
+    rng = np.random.default_rng(SEED)
+    layer = random_layer(
+        rng,
+        source=0,
+        inputs=(2, 2, 6),
+        kernel=(1, 1),
+        neurons=10,
+        steps=3,
+        levels=6,
+        input_steps=2,
+        input_max_level=3,
+    )
+    bias = rng.integers(0, 3 << layer.fraction_bits, (3, layer.channels))
+    return replace(layer, bias=bias, shift=4), rng.integers(-40, 40, (30, 2, layer.channels))
+
+
+@pytest.mark.parametrize("options", MIXING)
+def test_biases_of_every_step(options: dict, tmp_path: Path) -> None:
+    layer, sums = biased_layer()
+    levels = run(tmp_path, layer, sums, quiet=0.3, empty=0.2, lanes=[1, 4, 2], **options)
+    assert set(np.unique(levels)) == set(range(7))
+
+
+@pytest.mark.parametrize("options", MIXING)
+@pytest.mark.parametrize("fault", ["of the step before", "of the neuron before"])
+def test_a_wrong_bias_is_found(
+    fault: str, options: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The memory holds the bias of another step, or of another neuron, at every place."""
+    axis = 0 if fault == "of the step before" else 1
+    pack = memory_contents._pack_biases
+
+    def shifted(tile: Any, layer: IntegerLayer) -> Any:
+        return pack(tile, replace(layer, bias=np.roll(layer.bias, 1, axis=axis)))
+
+    monkeypatch.setitem(memory_contents._PACKERS, "biases", shifted)
+    layer, sums = biased_layer()
+    with pytest.raises(BenchFailure, match="expected level"):
+        run(tmp_path, layer, sums, lanes=[1, 4, 2], **options)
+
+
+@pytest.mark.parametrize("options", MIXING)
+def test_a_bias_a_step_late_is_found(options: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pipeline reads its memory too late: the bias of a step is used for the one after it."""
+    original = Mix.__init__
+
+    def late(self: Mix, **given: Any) -> None:
+        original(self, **given)
+        self.bias_cycle += self.neuron.input_steps if self.serial else 1
+
+    monkeypatch.setattr(Mix, "__init__", late)
+    layer, sums = biased_layer()
+    with pytest.raises(BenchFailure, match="expected level"):
+        run(tmp_path, layer, sums, lanes=[1, 4, 2], **options)
+
+
+def test_a_bias_in_front_of_the_shift_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import lmht.rtl.mix as mix
+
+    monkeypatch.setattr(
+        mix, "_round_and_add", lambda total, shift, bias: (total + bias + (1 << shift - 1)) >> shift
+    )
+    layer, sums = biased_layer()
+    with pytest.raises(BenchFailure, match="expected level"):
         run(tmp_path, layer, sums, lanes=[1, 4, 2])
 
 

@@ -42,7 +42,7 @@ def reference_layer(layer, sources):
     """A, J, m, v, k as [step][n][y][x], for source levels [u][c][y][x] of every projection."""
     N, H, W = layer.shape
     T, U = range(layer.steps), range(layer.input_steps)
-    b, G = layer.bias.tolist(), layer.multipliers.tolist()
+    B, G = layer.bias.tolist(), layer.multipliers.tolist()
     sums = [
         [convolve(p, pool(p.pooling, source[u])) for u in U]
         for p, source in zip(layer.projections, sources, strict=True)
@@ -53,14 +53,18 @@ def reference_layer(layer, sources):
 
     A = [
         per_neuron(
-            lambda n, y, x, u=u: (
-                b[n] + sum(s[u][n][y][x] << p.shift for p, s in zip(layer.projections, sums, strict=True))
+            lambda n, y, x, u=u: sum(
+                s[u][n][y][x] << p.shift for p, s in zip(layer.projections, sums, strict=True)
             )
         )
         for u in U
     ]
     J = [
-        per_neuron(lambda n, y, x, t=t: round_shift(sum(G[t][u][n] * A[u][n][y][x] for u in U), layer.shift))
+        per_neuron(
+            lambda n, y, x, t=t: (
+                round_shift(sum(G[t][u][n] * A[u][n][y][x] for u in U), layer.shift) + B[t][n]
+            )
+        )
         for t in T
     ]
     if layer.levels is None:
@@ -165,13 +169,12 @@ def layers(draw, rng, projections, classifier=False):
     first = projections[0]
     (channels, _, _), inputs = first.output_shape, first.input_steps
     reach = max(max(GoldenProjection(projection).reach) for projection in projections)
-    bias = rng.integers(-reach // 4 - 1, reach // 4 + 1, channels, endpoint=True)
     GB = draw(st.integers(1, 16))
     if classifier:
         multipliers = np.broadcast_to(rng.integers(0, 2**GB, channels), (1, inputs, channels)).copy()
         return IntegerLayer(
             projections=projections,
-            bias=bias,
+            bias=rng.integers(-reach, reach, (1, channels), endpoint=True),
             multipliers=multipliers,
             shift=0,
             levels=None,
@@ -184,7 +187,7 @@ def layers(draw, rng, projections, classifier=False):
     leak = rng.integers(0, 2 ** (FL + 1), steps) if draw(st.booleans()) else None
     return IntegerLayer(
         projections=projections,
-        bias=bias,
+        bias=rng.integers(-2 * levels << F, 2 * levels << F, (steps, channels), endpoint=True),
         multipliers=multipliers,
         shift=shift,
         levels=levels,
@@ -310,7 +313,7 @@ def single_layer(weights=((1,), (2,)), input_shape=(1, 1, 1), **changes):
     )
     values = {
         "projections": (projection,),
-        "bias": np.array([0, 0]),
+        "bias": np.array([[0, 0]]),
         "multipliers": np.ones((1, 1, 2), dtype=np.int64),
         "shift": 0,
         "levels": None,
@@ -330,7 +333,7 @@ def test_ties_go_to_the_lowest_class():
 
 @pytest.mark.parametrize("bias", [0, 2**24 - 1, 2**30 + 1, 2**46 + 1])
 def test_sums_are_exact_whatever_their_size(bias):
-    network = single_layer(bias=np.array([bias, -bias]), weights=[[7], [-7]])
+    network = single_layer(bias=np.array([[bias, -bias]]), weights=[[7], [-7]])
     assert GoldenModel(network).run(image(255)).logits.tolist() == [[1785 + bias, -1785 - bias]]
 
 
@@ -338,12 +341,13 @@ def test_a_swapped_time_step_is_seen():
     rng = np.random.default_rng(4)
     network = random_network(rng, input_shape=(1, 4, 4), widths=(12, 12, 10))
     first, second, last = network.layers
-    swapped = replace(second, multipliers=second.multipliers[::-1])
-    other = replace(network, layers=(first, swapped, last))
     images = random_images(rng, 20, network.input_shape)
     # Not in the logits: without a leak the sum over the steps may stay the same.
-    levels = [GoldenModel(each).run(images, keep_levels=True).levels[1] for each in (network, other)]
-    assert not torch.equal(*levels)
+    right = GoldenModel(network).run(images, keep_levels=True).levels[1]
+    for name in ("multipliers", "bias"):
+        swapped = replace(second, **{name: getattr(second, name)[::-1]})
+        other = replace(network, layers=(first, swapped, last))
+        assert not torch.equal(GoldenModel(other).run(images, keep_levels=True).levels[1], right)
 
 
 def test_run_wrong_images():
@@ -360,9 +364,13 @@ def test_run_wrong_images():
 
 def test_values_beyond_64_bits_are_refused():
     network = single_layer(
-        bias=np.array([2**46, 0]),
+        weights=np.full((2, 256, 1, 1), 7),
+        input_shape=(256, 1, 1),
         multipliers=np.full((1, 1, 2), 2**24 - 1),
         multiplier_bits=24,
     )
-    with pytest.raises(ValueError, match=r"^layer 0: values of the golden model must fit 64 bits, not 71$"):
-        GoldenModel(network)
+    (layer,) = network.layers
+    GoldenModel(network)
+    layer = replace(layer, projections=(replace(layer.projections[0], shift=24),))
+    with pytest.raises(ValueError, match=r"^layer 0: values of the golden model must fit 64 bits, not 68$"):
+        GoldenModel(replace(network, layers=(layer,)))

@@ -54,7 +54,7 @@ def test_activity_sees_sleep_and_saturation():
     assert 0.2 < active < 0.8
     assert full < 0.6
     for bias, expected in ((-(10**6), (0, 0)), (10**6, (1, 1))):
-        first = replace(network.layers[0], bias=np.full(24, bias))
+        first = replace(network.layers[0], bias=np.full((2, 24), bias))
         assert activity(replace(network, layers=(first, network.layers[1]))) == [expected]
 
 
