@@ -38,7 +38,9 @@ class Fire(wiring.Component):
 
     def __init__(self, *, neuron: NeuronParameters):
         if neuron.levels is None:
-            raise ValueError(f"levels must be between 1 and {LEVELS_LIMIT}, not None: a classifier does not fire")
+            raise ValueError(
+                f"levels must be between 1 and {LEVELS_LIMIT}, not None: a classifier does not fire"
+            )
         self.neuron = neuron
         self.membrane_bits = _membrane_bits(neuron)
         self.leak_latency = _leak_latency(neuron)
