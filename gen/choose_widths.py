@@ -54,7 +54,10 @@ def bound_accumulators(layer: IntegerLayer) -> Interval:
 
 
 def bound_currents(layer: IntegerLayer, accumulator: Interval) -> tuple[Interval, Interval]:
-    """Ranges of shape (T, N): of every partial ``sum_u G A`` with its rounding term, and of ``J`` with its bias."""
+    """Ranges of shape (T, N): of every partial ``sum_u G A`` with its rounding term, and of ``J`` with its bias.
+
+    The sum has one product if the mixing is diagonal.
+    """
     gains = layer.multipliers.astype(object)
     products = Interval(gains * accumulator.low, gains * accumulator.high)
     partial = products.with_zero()
@@ -142,6 +145,7 @@ def _choose(index: int, layer: IntegerLayer) -> NeuronParameters:
             input_steps=layer.input_steps,
             steps=layer.steps,
             levels=layer.levels,
+            diagonal=layer.diagonal,
             accumulator_bits=accumulator.bits(),
             multiplier_bits=layer.multiplier_bits,
             shift=layer.shift,

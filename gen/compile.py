@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from torch import nn
 
 from lmht.gen.balance_scales import balance_scales
 from lmht.gen.capture import capture

@@ -36,8 +36,9 @@ class IntegerLayer:
         ``A[u, n, y, x] = sum_p 2^shift_p sum_j w_p[n, j] k_p[u, j]``.
     bias : numpy.ndarray of int64, shape (T, N)
         ``B[t, n]`` in units of ``θ 2^-F``, of one logit in a classifier.
-    multipliers : numpy.ndarray of int64, shape (T, T_in, N)
+    multipliers : numpy.ndarray of int64, shape (T, T_in, N), or (T, 1, N) if the mixing is diagonal
         ``G[t, u, n]``, unsigned; ``T`` is 1 to 32. A classifier has ``T = 1`` and the same number for every ``u``.
+        One multiplier a step is ``G[t, 0, n]`` where ``T_in`` is 1, and ``G[t, n]`` of diagonal mixing where it is not.
     shift : int
         ``S``, 0 to 63; 0 for a classifier.
     levels : int or None
@@ -96,10 +97,10 @@ class IntegerLayer:
         steps = checked["multipliers"].shape[0]
         check_range("steps", steps, 1, STEPS_LIMIT)
         checked["bias"] = check_array("bias", self.bias, (steps, channels), -(2**47), 2**47 - 1)
-        if checked["multipliers"].shape[1] != first.input_steps:
+        terms = checked["multipliers"].shape[1]
+        if terms != first.input_steps and not (terms == 1 and steps == first.input_steps):
             raise ValueError(
-                f"multipliers must have {first.input_steps} input steps as the projections, "
-                f"not {checked['multipliers'].shape[1]}"
+                f"multipliers must have {first.input_steps} input steps as the projections, not {terms}"
             )
         if self.leak is not None:
             highest = 2 ** (self.leak_bits + 1) - 1
@@ -145,6 +146,17 @@ class IntegerLayer:
     def steps(self) -> int:
         """Time steps ``T`` of the output; 1 for a classifier."""
         return self.multipliers.shape[0]
+
+    @property
+    def diagonal(self) -> bool:
+        """Whether the mixing is diagonal: a step takes the accumulator of the same step alone."""
+        return self.multipliers.shape[1] < self.input_steps
+
+    def full_multipliers(self) -> IntArray:
+        """``G[t, u, n]`` of shape (T, T_in, N), with the zeros that diagonal mixing does not store."""
+        if not self.diagonal:
+            return self.multipliers
+        return self.multipliers * np.eye(self.steps, dtype=np.int64)[:, :, None]
 
     @property
     def input_steps(self) -> int:

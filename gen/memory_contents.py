@@ -89,6 +89,7 @@ def _check_layer(design: DesignParameters, tile: TileParameters, layer: IntegerL
 
     check("channels", tile.layer_channels, layer.channels)
     check("number of projections", len(tile.projections), len(layer.projections))
+    check("diagonal", tile.neuron.diagonal, layer.diagonal)
     for number, projection in enumerate(layer.projections):
         check("kernel", tile.projections[number].kernel, projection.kernel)
         for name, want in _projection_fields(design, tile, number).items():
@@ -173,7 +174,7 @@ def _pack_biases(tile: TileParameters, layer: IntegerLayer) -> Rows:
 
 def _pack_multipliers(tile: TileParameters, layer: IntegerLayer) -> Rows:
     lanes = _slice(tile, layer.multipliers)
-    # (T, T_in, N) to (phase, multiplier, update row, update lane) to the order of the rows.
+    # (T, T_in or 1, N) to (phase, multiplier, update row, update lane) to the order of the rows.
     split = lanes.reshape(tile.mix_phases, tile.mix_multipliers, tile.update_rows, tile.update_lanes)
     fields = split.transpose(2, 0, 3, 1).reshape(tile.update_rows * tile.mix_phases, -1)
     return pack_rows((fields, tile.neuron.multiplier_bits))
@@ -303,5 +304,5 @@ def _unpack_multipliers(tile: TileParameters, contents: Mapping[str, Rows]) -> N
     rows, count = contents[f"{tile.name}_multipliers"], tile.update_lanes * tile.mix_multipliers
     fields = unpack_rows(rows, count=count, bits=tile.neuron.multiplier_bits, signed=False)
     split = fields.reshape(tile.update_rows, tile.mix_phases, tile.update_lanes, tile.mix_multipliers)
-    products = split.transpose(1, 3, 0, 2).reshape(tile.neuron.steps, tile.neuron.input_steps, -1)
+    products = split.transpose(1, 3, 0, 2).reshape(tile.neuron.steps, tile.neuron.mix_terms, -1)
     return products[:, :, : tile.channels]

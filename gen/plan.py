@@ -13,7 +13,7 @@ from lmht.gen.plan_budget import Budget, DeviceBudget, LaneBudget, grow
 from lmht.gen.plan_layer import MAX_LANES, Choice, LayerPlan, build
 from lmht.gen.plan_tiles import sent_shape, whole_layers
 from lmht.gen.resources import DEVICES
-from lmht.rtl.checks import check_choice, check_range
+from lmht.rtl.checks import STEPS_LIMIT, check_choice, check_range
 from lmht.rtl.neuron_parameters import NeuronParameters
 from lmht.rtl.parameters import DesignParameters, FrameParameters
 from lmht.rtl.projection import ProjectionParameters
@@ -194,7 +194,7 @@ def _check_options(network: IntegerNetwork, options: PlanOptions) -> None:
     if options.update_lanes is not None:
         check_range("update_lanes", options.update_lanes, 1, MAX_LANES)
     if options.mix_multipliers is not None:
-        check_range("mix_multipliers", options.mix_multipliers, 1, 64)
+        check_range("mix_multipliers", options.mix_multipliers, 1, STEPS_LIMIT**2)
 
 
 def _with_fifo(projection: ProjectionParameters, words: int) -> ProjectionParameters:

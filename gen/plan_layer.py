@@ -152,8 +152,7 @@ class LayerPlan:
         return counts if most is None else [max(count for count in counts if count <= most)]
 
     def _mix_multipliers(self) -> list[int]:
-        neuron = self.whole.neuron
-        counts = sorted({1, neuron.input_steps, neuron.steps * neuron.input_steps})
+        counts = list(self.whole.neuron.mix_choices)
         most = self._limits[1]
         return counts if most is None else [max(count for count in counts if count <= most)]
 

@@ -218,6 +218,8 @@ def _quantize_hidden(
         raise ValueError(f"input_steps must be 1 or {neuron.steps}, not {inputs.steps}")
     if (mixing < 0).any():
         raise ValueError(f"mixing must be at least 0, not {mixing.min():g}")
+    if inputs.steps > 1 and np.array_equal(mixing, np.diag(np.diag(mixing))):
+        mixing = np.diag(mixing)[:, None]
     gains = np.ldexp(mixing[:, :, None] * inputs.unit / neuron.theta, fraction_bits)
     shift = largest_shift(gains, widths["multiplier_bits"], lowest=0, highest=SHIFT_LIMIT)
     factors = np.rint(np.ldexp(neuron.leak, leak_bits)).astype(np.int64)

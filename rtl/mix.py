@@ -20,12 +20,13 @@ class Mix(wiring.Component):
     neuron : NeuronParameters
     multipliers : int
         1, ``T_in`` or ``T T_in`` products a cycle. With 1 the terms of a current come one after the other (`first_term`
-        marks ``u = 0``), with ``T_in`` one current a cycle, with ``T T_in`` all currents of a neuron a cycle.
+        marks ``u = 0``), with ``T_in`` one current a cycle, with ``T T_in`` all currents of a neuron a cycle. A current
+        of diagonal mixing is one product: 1 is one current a cycle, and ``T`` are all of them.
 
     Members
     -------
     ``accumulators`` : in, ``T_in`` signed fields
-    ``step`` : in, ``u`` of the term if `multipliers` is 1 and ``T_in`` is not
+    ``step`` : in, ``u`` of the term if `multipliers` is 1 and ``T_in`` is not (``picks``)
     ``factors`` : in, `multipliers` unsigned fields, two cycles after ``accumulators``
     ``first_term`` : in, with ``accumulators``
     ``biases`` : in, ``B`` of ``currents``, ``bias_cycle`` cycles after ``accumulators``: one before ``currents``
@@ -40,10 +41,11 @@ class Mix(wiring.Component):
     def __init__(self, *, neuron: NeuronParameters, multipliers: int):
         self.neuron = neuron
         self.multipliers = multipliers
-        inputs = neuron.input_steps
-        self.serial = multipliers < inputs
-        self.outputs = max(1, multipliers // inputs)
-        self.tree_levels = 0 if self.serial else (inputs - 1).bit_length()
+        inputs, terms = neuron.input_steps, neuron.mix_terms
+        self.picks = multipliers < inputs  # one accumulator a cycle
+        self.serial = multipliers < terms
+        self.outputs = max(1, multipliers // terms)
+        self.tree_levels = 0 if self.serial else (terms - 1).bit_length()
         self.bias_cycle = (
             self.FACTORS_CYCLE
             + product_latency(neuron.accumulator_bits)
@@ -67,11 +69,11 @@ class Mix(wiring.Component):
         inputs = neuron.input_steps
 
         # Pick the terms of this cycle while their factors are read.
-        count = 1 if self.serial else inputs
+        count = 1 if self.picks else inputs
         terms_in = []
         for index in range(count):
             picked = Signal(signed(neuron.accumulator_bits), name=f"picked_{index}", reset_less=True)
-            m.d.sync += picked.eq(self.accumulators[self.step] if self.serial else self.accumulators[index])
+            m.d.sync += picked.eq(self.accumulators[self.step] if self.picks else self.accumulators[index])
             terms_in.append(delay(m, picked, self.FACTORS_CYCLE - 1, name=f"waiting_{index}"))
 
         latency = product_latency(neuron.accumulator_bits)
@@ -82,8 +84,9 @@ class Mix(wiring.Component):
             )
             products.append(product)
 
+        summands = self.multipliers // self.outputs
         for output in range(self.outputs):
-            terms = products[output * count : (output + 1) * count]
+            terms = products[output * summands : (output + 1) * summands]
             if self.serial:
                 total = Signal(signed(neuron.mix_bits), name="total", reset_less=True)
                 first = delay(m, self.first_term, self.FACTORS_CYCLE + latency, name="first_term")

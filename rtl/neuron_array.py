@@ -181,7 +181,7 @@ class NeuronArray(wiring.Component):
             factor_bits, bias_bits = len(mixer.factors.as_value()), len(mixer.biases.as_value())
             m.d.comb += [
                 mixer.accumulators.eq(self.i.payload.accumulators[lane]),
-                mixer.step.eq(step),
+                mixer.step.eq(phase if neuron.diagonal else step),
                 mixer.first_term.eq(step == 0),
                 mixer.factors.eq(multipliers.read_data[lane * factor_bits : (lane + 1) * factor_bits]),
                 mixer.biases.eq(biases.read_data[lane * bias_bits : (lane + 1) * bias_bits]),

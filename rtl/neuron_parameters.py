@@ -21,6 +21,9 @@ class NeuronParameters:
         Time steps ``T`` of the layer's own levels, 1 … 32; 1 for a classifier.
     levels : int or None
         Threshold levels ``L``, 1 … 15; ``None`` for a classifier (no neuron: the mixed sum itself is the logit).
+    diagonal : bool
+        Whether the mixing is diagonal: the current of a step takes the accumulator of that step alone. Only with
+        ``T = T_in > 1``.
     accumulator_bits : int
         ``AB``, of ``A[u, n]`` and its partial sums, two's complement.
     multiplier_bits : int
@@ -56,6 +59,7 @@ class NeuronParameters:
     fraction_bits: int = 8
     leak: bool = False
     leak_bits: int = 8
+    diagonal: bool = False
 
     def __post_init__(self) -> None:
         check_range("input_steps", self.input_steps, 1, STEPS_LIMIT)
@@ -73,10 +77,25 @@ class NeuronParameters:
         check_range("leak_bits", self.leak_bits, 1, 16)
         if self.is_classifier and (self.steps != 1 or self.shift != 0):
             raise ValueError("a classifier has steps 1 and shift 0")
+        if self.diagonal and not self.steps == self.input_steps > 1:
+            raise ValueError(
+                f"diagonal must be False unless steps and input_steps are the same and above 1, "
+                f"not {self.steps} and {self.input_steps}"
+            )
 
     @property
     def is_classifier(self) -> bool:
         return self.levels is None
+
+    @property
+    def mix_terms(self) -> int:
+        """Products that a current is the sum of: ``T_in``, or 1 if the mixing is diagonal."""
+        return 1 if self.diagonal else self.input_steps
+
+    @property
+    def mix_choices(self) -> tuple[int, ...]:
+        """Numbers of multipliers that a neuron may be mixed with: for one product, a current, or all currents."""
+        return tuple(sorted({1, self.mix_terms, self.steps * self.mix_terms}))
 
     @property
     def constants_fields(self) -> dict[str, tuple[int, int]]:

@@ -40,7 +40,8 @@ class TileParameters:
     update_lanes : int
         Neurons the neuron array takes at a time; divides `lanes`.
     mix_multipliers : int
-        Multipliers per update lane: 1, ``T_in`` or ``T T_in``. A neuron takes ``T T_in / mix_multipliers`` cycles.
+        Multipliers per update lane: 1, ``T_in`` or ``T T_in``; 1 or ``T`` if the mixing is diagonal. A neuron takes
+        ``T T_in / mix_multipliers`` cycles, or ``T / mix_multipliers``.
     pooling : Pooling or None
         Pooling of the tile's own output levels.
     skip_quiet : bool
@@ -75,8 +76,7 @@ class TileParameters:
         check_range("update_lanes", self.update_lanes, 1, self.lanes)
         if self.lanes % self.update_lanes:
             raise ValueError(f"update_lanes must divide lanes ({self.lanes}), not {self.update_lanes}")
-        products = self.neuron.steps * self.neuron.input_steps
-        check_choice("mix_multipliers", self.mix_multipliers, (1, self.neuron.input_steps, products))
+        check_choice("mix_multipliers", self.mix_multipliers, self.neuron.mix_choices)
         for projection in self.projections:
             if projection.input.steps != self.neuron.input_steps:
                 raise ValueError(
@@ -160,13 +160,13 @@ class TileParameters:
 
     @property
     def mix_phases(self) -> int:
-        """Cycles one update row spends in the mixing multipliers: ``T T_in / mix_multipliers``."""
-        return self.neuron.steps * self.neuron.input_steps // self.mix_multipliers
+        """Cycles one update row spends in the mixing multipliers: all products of a neuron / `mix_multipliers`."""
+        return self.neuron.steps * self.neuron.mix_terms // self.mix_multipliers
 
     @property
     def mix_currents(self) -> int:
         """Currents of a neuron that leave the mixing multipliers at a time."""
-        return max(1, self.mix_multipliers // self.neuron.input_steps)
+        return max(1, self.mix_multipliers // self.neuron.mix_terms)
 
     @property
     def bias_phases(self) -> int:
@@ -230,7 +230,8 @@ class TileParameters:
         ``biases``: row ``r * bias_phases + p``; field ``k * mix_currents + i``, as wide as ``B``, holds ``B[t, n]``
         with ``t = p * mix_currents + i`` of local neuron ``r * update_lanes + k``.
         ``multipliers``: row ``r * mix_phases + p``; field ``k * mix_multipliers + i`` of ``GB`` bits holds
-        ``G[t, u, n]`` with ``t * T_in + u = p * mix_multipliers + i`` of local neuron ``r * update_lanes + k``.
+        ``G[t, u, n]`` with ``t * T_in + u = p * mix_multipliers + i`` of local neuron ``r * update_lanes + k``; with
+        diagonal mixing ``G[t, n]`` with ``t = p * mix_multipliers + i``.
         ``constants``: one row, :attr:`constants_fields` (absent for a classifier).
         ``quiet_levels``, with `constant_events`: row ``r``; field ``k * T + t`` of as many bits as hold
         ``levels`` is the level ``k[t]`` of local neuron ``r * update_lanes + k`` without any input.

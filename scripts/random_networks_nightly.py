@@ -58,6 +58,8 @@ def features(case: RandomCase) -> list[str]:
         "all neurons spike": case.full,
         "residual branches, all neurons spike": case.full and case.residual,
         "leaks": any(layer.leak is not None for layer in layers),
+        "diagonal mixing": any(layer.diagonal for layer in layers),
+        "more than 8 steps": any(layer.steps > 8 for layer in layers),
         "layers on several tiles": bool(case.options.split),
         "all taps at once": bool(case.options.tap_unroll),
         "quiet pixels updated": not case.options.skip_quiet,

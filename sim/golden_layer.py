@@ -109,9 +109,10 @@ class GoldenLayer:
             accumulators.add_(other)
         mixed = torch.empty(layer.steps, *accumulators.shape[1:], dtype=self.type)
         for step in range(layer.steps):
-            torch.mul(accumulators[0], self._multipliers[step, 0], out=mixed[step])
-            for source in range(1, layer.input_steps):
-                mixed[step].addcmul_(accumulators[source], self._multipliers[step, source])
+            first, *others = accumulators[step : step + 1] if layer.diagonal else accumulators
+            torch.mul(first, self._multipliers[step, 0], out=mixed[step])
+            for source, other in enumerate(others, start=1):
+                mixed[step].addcmul_(other, self._multipliers[step, source])
         currents = round_shift(mixed, layer.shift).add_(self._bias[:, None, None, None])
         if layer.levels is None:
             return LayerTrace(accumulators, currents, None, None, None)

@@ -11,6 +11,7 @@ import torch
 
 from lmht.gen.integer import PIXEL_MAX, IntegerLayer, IntegerNetwork
 from lmht.gen.integer_projection import IntegerProjection
+from lmht.rtl.checks import STEPS_LIMIT
 from lmht.rtl.projection import IMAGE, Pooling
 from lmht.sim.golden_layer import GoldenLayer
 from lmht.sim.random_networks import SAMPLES, Shape, random_images, random_neurons, random_projection
@@ -60,6 +61,7 @@ def random_conv_network(
     levels: int | None = None,
     weight_bits: int | None = None,
     leak: bool | None = None,
+    diagonal: bool | None = None,
     quiet: bool | None = None,
     residuals: bool = True,
     pooling: bool = True,
@@ -78,13 +80,19 @@ def random_conv_network(
     max_size, max_channels : int
         Largest height, width and number of channels of any map; the image has 1 to 3 channels.
     max_classes, max_steps, max_levels : int
-    steps, leak : optional
-        Of the network; None draws them.
+    steps, leak, diagonal : optional
+        Of the network; None draws them. One network in 16 has more steps than `max_steps`, up to the most there may be,
+        and the mixing of every third is diagonal.
     levels, weight_bits, quiet : optional
         Of every layer as :func:`random_neurons` and :class:`IntegerProjection` take them; None draws them for each.
     residuals, pooling : bool
         Whether there may be any.
     """
+    # Drawn apart, so that a seed of other networks gives what it gave without them.
+    (apart,) = rng.spawn(1)
+    if steps is None and apart.random() < 1 / 16:
+        steps = int(apart.integers(max_steps + 1, STEPS_LIMIT, endpoint=True))
+    diagonal = bool(apart.random() < 1 / 3) if diagonal is None else diagonal
     steps = _draw(rng, steps, 1, max_steps)
     leak = bool(_draw(rng, leak, 0, 1))
     smallest = 1 if rng.random() < 0.1 else min(4, max_size)
@@ -125,6 +133,7 @@ def random_conv_network(
                 steps=steps,
                 levels=_draw(rng, levels, 1, max_levels),
                 leak=leak,
+                diagonal=diagonal,
                 quiet=bool(_draw(rng, quiet, 0, 1)),
             )
             maps[index] = _run(layer, samples)

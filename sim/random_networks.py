@@ -83,6 +83,7 @@ def random_layer(
     leak: bool = False,
     quiet: bool = False,
     uniform_mixing: bool = False,
+    diagonal: bool = False,
     fraction_bits: int = 8,
     multiplier_bits: int = 12,
     leak_bits: int = 8,
@@ -109,6 +110,7 @@ def random_layer(
         leak=leak,
         quiet=quiet,
         uniform_mixing=uniform_mixing,
+        diagonal=diagonal,
         fraction_bits=fraction_bits,
         multiplier_bits=multiplier_bits,
         leak_bits=leak_bits,
@@ -125,6 +127,7 @@ def random_neurons(
     leak: bool = False,
     quiet: bool = False,
     uniform_mixing: bool = False,
+    diagonal: bool = False,
     fraction_bits: int = 8,
     multiplier_bits: int = 12,
     leak_bits: int = 8,
@@ -150,6 +153,8 @@ def random_neurons(
         Whether all levels are 0 at pixels without input; otherwise the bias alone makes some neurons spike.
     uniform_mixing : bool
         Whether all ``G`` of a channel are the same, as of a network with a uniform Ω.
+    diagonal : bool
+        Whether the mixing is diagonal where it can be, that is for ``T = T_in > 1``.
     """
     if samples is None:
         samples = [_random_levels(rng, projection, density) for projection in projections]
@@ -182,6 +187,9 @@ def random_neurons(
     bias = -np.abs(noise) if quiet else noise - total.mean(axis=0)
     mixing = rng.uniform(0, 0 if uniform_mixing else 2, (steps, input_steps)) + uniform_mixing
     mixing /= mixing.sum(axis=1, keepdims=True)
+    if diagonal and steps == input_steps > 1:
+        # A step of it receives as much as one of full mixing does, and no two the same.
+        mixing = steps * mixing.diagonal()[:, None]
     gain = 2**fraction_bits * levels / spread * rng.uniform(0.4, 1.6, channels)
     exact = mixing[:, :, None] * gain
     shift = max(0, min(63, math.floor(math.log2((2**multiplier_bits - 1) / exact.max()))))
@@ -218,6 +226,7 @@ def random_network(
     weight_bits: int = 4,
     leak: bool = False,
     uniform_mixing: bool = False,
+    diagonal: bool = False,
     multiplier_bits: int = 12,
     fraction_bits: int = 8,
     name: str = "random",
@@ -239,6 +248,7 @@ def random_network(
                 weight_bits=weight_bits,
                 leak=leak and not last,
                 uniform_mixing=uniform_mixing,
+                diagonal=diagonal,
                 multiplier_bits=multiplier_bits,
                 fraction_bits=fraction_bits,
             )

@@ -37,7 +37,7 @@ class ScalarLayer:
     Parameters
     ----------
     neuron : NeuronParameters
-    bias, multipliers : numpy.ndarray, shapes (T, N) and (T, T_in, N)
+    bias, multipliers : numpy.ndarray, shapes (T, N) and (T, T_in, N), or (T, 1, N) if `neuron` is diagonal
     leak : numpy.ndarray of shape (T,), or None
     initial_membrane : int
     """
@@ -71,7 +71,10 @@ class ScalarLayer:
         neuron = self.neuron
         currents = [
             round_shift(
-                sum(int(self.multipliers[t, u, n]) * a for u, a in enumerate(accumulators)), neuron.shift
+                int(self.multipliers[t, 0, n]) * accumulators[t]
+                if neuron.diagonal
+                else sum(int(self.multipliers[t, u, n]) * a for u, a in enumerate(accumulators)),
+                neuron.shift,
             )
             + int(self.bias[t, n])
             for t in range(neuron.steps)

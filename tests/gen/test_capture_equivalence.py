@@ -130,7 +130,7 @@ def test_rounding_stays_within_its_bounds(seed):
         slack = torch.zeros_like(accumulators)
         if len(layer.projections) == 2:
             slack = 0.5 * abs(project(layer.projections[1], sources, abs_weights(layer.projections[1])))
-        multipliers = torch.from_numpy(integer.multipliers.copy()).double()[..., None, None, None]
+        multipliers = torch.from_numpy(integer.full_multipliers().copy()).double()[..., None, None, None]
         mixed = (multipliers.transpose(2, 3) * accumulators).sum(dim=1)
         found = torch.floor(mixed / 2.0**integer.shift + (0.5 if integer.shift else 0))
         found = found + torch.from_numpy(integer.bias.copy()).double()[:, None, :, None, None]

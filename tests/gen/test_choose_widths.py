@@ -27,7 +27,7 @@ def check_widths(network, widths, images):
         for layer, width, trace in zip(network.layers, widths, model.trace(image), strict=True):
             accumulators = trace.accumulators.numpy().reshape(layer.input_steps, -1, layer.channels)
             assert fits(accumulators, width.accumulator_bits)
-            products = layer.multipliers[:, :, None] * accumulators
+            products = layer.full_multipliers()[:, :, None] * accumulators
             partial = np.cumsum(products, axis=1)
             rounding = 1 << layer.shift >> 1
             for sums in (products, partial, partial[:, -1] + rounding):
@@ -59,12 +59,13 @@ def extreme_images(network):
     levels=st.integers(1, 15),
     steps=st.integers(1, 8),
     leak=st.booleans(),
+    diagonal=st.booleans(),
     weight_bits=st.integers(2, 8),
     fraction_bits=st.integers(0, 10),
     start=st.integers(-5000, 5000),
 )
 def test_no_value_of_a_linear_network_leaves_its_width(
-    seed, levels, steps, leak, weight_bits, fraction_bits, start
+    seed, levels, steps, leak, diagonal, weight_bits, fraction_bits, start
 ):
     rng = np.random.default_rng(seed)
     network = random_network(
@@ -74,6 +75,7 @@ def test_no_value_of_a_linear_network_leaves_its_width(
         levels=levels,
         steps=steps,
         leak=leak,
+        diagonal=diagonal,
         weight_bits=weight_bits,
         fraction_bits=fraction_bits,
     )

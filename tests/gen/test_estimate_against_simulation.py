@@ -76,8 +76,8 @@ CASES = {
     "pooled": (pooled_network, CompileOptions(lanes=8)),
     "residual": (residual_network, CompileOptions(lane_budget=24)),
     "many steps": (
-        lambda: random_network(np.random.default_rng(0), widths=(48, 10), steps=STEPS_LIMIT, leak=True),
-        CompileOptions(lanes=8),
+        lambda: random_network(np.random.default_rng(0), widths=(16, 10), steps=STEPS_LIMIT, leak=True),
+        CompileOptions(lanes=4),
     ),
 }
 

@@ -165,6 +165,13 @@ def test_arrays_are_read_only_copies_in_c_order():
             {"multipliers": np.ones((2, 2, 2), dtype=int)},
             "multipliers must have 1 input steps as the projections, not 2",
         ),
+        (
+            {
+                "projections": (dense([[1], [2]], source=0, input_shape=(1, 1, 1), input_steps=3),),
+                "multipliers": np.ones((2, 1, 2), dtype=int),
+            },
+            "multipliers must have 3 input steps as the projections, not 1",
+        ),
         ({"multipliers": np.ones((33, 1, 2), dtype=int)}, "steps must be between 1 and 32, not 33"),
         ({"shift": 64}, "shift must be between 0 and 63, not 64"),
         ({"levels": 16}, "levels must be between 1 and 15, not 16"),
@@ -175,6 +182,18 @@ def test_arrays_are_read_only_copies_in_c_order():
 def test_init_wrong_value(changes, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         IntegerLayer(**fields(**changes))
+
+
+def test_diagonal_mixing():
+    inputs = dense([[1], [2]], source=0, input_shape=(1, 1, 1), input_steps=2, input_max_level=1)
+    layer = IntegerLayer(**fields(projections=(inputs,), multipliers=np.array([[[3, 4]], [[5, 6]]])))
+    assert layer.diagonal
+    assert layer.full_multipliers().tolist() == [[[3, 4], [0, 0]], [[0, 0], [5, 6]]]
+    full = IntegerLayer(**fields(projections=(inputs,), multipliers=layer.full_multipliers()))
+    assert not full.diagonal
+    image_fed = IntegerLayer(**fields())
+    assert not image_fed.diagonal
+    assert image_fed.full_multipliers() is image_fed.multipliers
 
 
 def test_init_wrong_type():

@@ -58,6 +58,7 @@ def designs(draw):
             widths=(13, 5),
             steps=draw(st.integers(1, 4)),
             leak=draw(st.booleans()),
+            diagonal=draw(st.booleans()),
             weight_bits=draw(st.integers(2, 8)),
         )
     lanes = st.sampled_from([1, 2, 3, 4, 7, 12, 128])
@@ -108,7 +109,8 @@ def check_neurons(tile, layer, contents):
     for local in range(tile.channels):
         n = tile.channel_offset + local
         r, k = divmod(local, tile.update_lanes)
-        currents = max(1, tile.mix_multipliers // neuron.input_steps)
+        terms = 1 if layer.diagonal else neuron.input_steps
+        currents = max(1, tile.mix_multipliers // terms)
         bits = neuron.bias_bits
         for t in range(neuron.steps):
             p, i = divmod(t, currents)
@@ -116,8 +118,8 @@ def check_neurons(tile, layer, contents):
             assert field(row, (k * currents + i) * bits, bits, signed=True) == layer.bias[t, n]
         bits = neuron.multiplier_bits
         for t in range(neuron.steps):
-            for u in range(neuron.input_steps):
-                p, i = divmod(t * neuron.input_steps + u, tile.mix_multipliers)
+            for u in range(terms):
+                p, i = divmod(t * terms + u, tile.mix_multipliers)
                 row = multipliers[r * tile.mix_phases + p]
                 assert field(row, (k * tile.mix_multipliers + i) * bits, bits) == layer.multipliers[t, u, n]
     if neuron.is_classifier:

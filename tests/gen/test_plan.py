@@ -91,6 +91,22 @@ def test_split_covers_all_channels_evenly(mnist):
     assert [tile.channels for tile in tiles[3:]] == [1] * 10
 
 
+def test_diagonal_mixing_has_one_product_a_step():
+    rng = np.random.default_rng(0)
+    network = random_network(rng, input_shape=(1, 2, 2), widths=(8, 8, 4), steps=6, diagonal=True)
+    for given, taken in ((1, 1), (5, 1), (6, 6), (1024, 6)):
+        first, second, last = design(network, lanes=4, update_lanes=1, mix_multipliers=given).tiles
+        assert (second.neuron.diagonal, second.mix_multipliers, second.mix_phases) == (
+            True,
+            taken,
+            6 // taken,
+        )
+        memory = second.memories["multipliers"]
+        assert memory.width * memory.depth == 8 * 6 * second.neuron.multiplier_bits
+        assert not first.neuron.diagonal
+        assert not last.neuron.diagonal
+
+
 def test_overrides(mnist):
     tiles = design(mnist, lanes=16, update_lanes=6, mix_multipliers=2).tiles
     assert (tiles[0].update_lanes, tiles[0].mix_multipliers) == (4, 2)
@@ -319,7 +335,7 @@ def test_the_rows_of_a_map_are_updated_faster_than_they_are_integrated(residual)
     limits = [max(work.integration, max(one.integration for one in works) / 2) for work in works]
     checked = 0
     for work, limit, (tile, *_) in zip(works, limits, parameters.layers, strict=True):
-        products = tile.neuron.steps * tile.neuron.input_steps
+        products = tile.neuron.steps * tile.neuron.mix_terms
         if tile.height > 1 and (tile.update_lanes, tile.mix_multipliers) != (tile.lanes, products):
             assert work.update <= limit / ROW_SLACK
             checked += 1

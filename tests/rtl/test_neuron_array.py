@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from amaranth.hdl import Module
 
 from lmht.gen import memory_contents
 from lmht.gen.choose_widths import choose_widths
@@ -16,6 +17,7 @@ from lmht.gen.integer_projection import IntegerProjection
 from lmht.gen.memory_contents import pack_memories
 from lmht.gen.plan import PlanOptions, plan
 from lmht.gen.quiet import quiet_levels
+from lmht.rtl import neuron_array
 from lmht.rtl.fire import Fire
 from lmht.rtl.mix import Mix
 from lmht.rtl.neuron_array import NeuronArray
@@ -113,8 +115,6 @@ def run(
 def plain_layer(steps: int, levels: int, neurons: int, initial_membrane: int) -> IntegerLayer:
     """M-HT without leak or bias whose currents are its accumulators: ``Ω`` is the identity."""
     gain_bits = 8
-    multipliers = np.zeros((steps, steps, neurons), dtype=np.int64)
-    multipliers[range(steps), range(steps)] = 1 << gain_bits
     projection = IntegerProjection.dense(
         np.ones((neurons, 1), dtype=np.int64),
         input_shape=(1, 1, 1),
@@ -125,12 +125,76 @@ def plain_layer(steps: int, levels: int, neurons: int, initial_membrane: int) ->
     return IntegerLayer(
         projections=(projection,),
         bias=np.zeros((steps, neurons), dtype=np.int64),
-        multipliers=multipliers,
+        multipliers=np.full((steps, 1, neurons), 1 << gain_bits),
         shift=gain_bits,
         levels=levels,
         fraction_bits=FRACTION_BITS,
         initial_membrane=initial_membrane,
     )
+
+
+def diagonal_layer(steps: int, *, leak: bool) -> IntegerLayer:
+    """Every step and neuron has a multiplier of its own."""
+    layer = random_layer(
+        np.random.default_rng(SEED),
+        source=0,
+        inputs=(30, 1, 1),
+        neurons=10,
+        steps=steps,
+        levels=3,
+        input_steps=steps,
+        input_max_level=3,
+        leak=leak,
+        diagonal=True,
+        weight_bits=8,
+    )
+    assert layer.diagonal
+    return layer
+
+
+def random_sums(layer: IntegerLayer) -> np.ndarray:
+    """Accumulators of 12 pixels, as large as the weights allow."""
+    reach = int(np.abs(layer.projections[0].weights).sum(axis=(1, 2, 3)).max()) * 3
+    rng = np.random.default_rng(SEED)
+    return rng.integers(-reach, reach, (12, layer.input_steps, layer.channels), endpoint=True)
+
+
+@pytest.mark.parametrize(
+    ("steps", "leak", "options"),
+    [
+        (2, False, {"mix_multipliers": 1}),
+        (3, True, {"mix_multipliers": 1, "update_lanes": 2}),
+        (3, False, {"mix_multipliers": 3, "update_lanes": 4}),
+        (32, True, {"mix_multipliers": 1}),
+        (10, False, {"mix_multipliers": 10}),
+    ],
+)
+def test_diagonal_mixing(steps: int, leak: bool, options: dict, tmp_path: Path) -> None:
+    layer = diagonal_layer(steps, leak=leak)
+    run(tmp_path, layer, random_sums(layer), ready="half", empty=0.3, lanes=[1, 4, 2], **options)
+
+
+@pytest.mark.parametrize("multipliers", [1, 3])
+def test_a_multiplier_of_another_step_is_found(
+    multipliers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class LateMix(Mix):
+        """The diagonal multiplier of step t meets the accumulator of step t + 1."""
+
+        def elaborate(self, platform: object) -> Module:
+            m = Module()
+            m.submodules.inner = inner = Mix(neuron=self.neuron, multipliers=self.multipliers)
+            for name in ("step", "first_term", "factors", "biases"):
+                m.d.comb += getattr(inner, name).eq(getattr(self, name))
+            for t in range(self.neuron.steps):
+                m.d.comb += inner.accumulators[t].eq(self.accumulators[(t + 1) % self.neuron.steps])
+            m.d.comb += self.currents.eq(inner.currents)
+            return m
+
+    monkeypatch.setattr(neuron_array, "Mix", LateMix)
+    layer = diagonal_layer(3, leak=False)
+    with pytest.raises(BenchFailure, match="expected level"):
+        run(tmp_path, layer, random_sums(layer), lanes=[1, 4, 2], mix_multipliers=multipliers)
 
 
 def speaking_layer() -> tuple[IntegerLayer, np.ndarray]:
@@ -363,8 +427,6 @@ def test_a_bias_in_front_of_the_shift_is_found(tmp_path: Path, monkeypatch: pyte
 
 
 def test_spikes_of_an_empty_row_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import lmht.rtl.neuron_array as neuron_array
-
     monkeypatch.setattr(neuron_array, "_hidden", lambda levels, empty: levels)
     sums = np.full((8, 2, 4), 10 * THETA)
     with pytest.raises(BenchFailure, match="without pixels"):

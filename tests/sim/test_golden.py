@@ -48,6 +48,11 @@ def reference_layer(layer, sources):
         for p, source in zip(layer.projections, sources, strict=True)
     ]
 
+    def g(t, u, n):
+        if len(G[t]) < layer.input_steps:  # diagonal
+            return G[t][0][n] if t == u else 0
+        return G[t][u][n]
+
     def per_neuron(value):
         return [[[value(n, y, x) for x in range(W)] for y in range(H)] for n in range(N)]
 
@@ -62,7 +67,7 @@ def reference_layer(layer, sources):
     J = [
         per_neuron(
             lambda n, y, x, t=t: (
-                round_shift(sum(G[t][u][n] * A[u][n][y][x] for u in U), layer.shift) + B[t][n]
+                round_shift(sum(g(t, u, n) * A[u][n][y][x] for u in U), layer.shift) + B[t][n]
             )
         )
         for t in T
@@ -181,7 +186,10 @@ def layers(draw, rng, projections, classifier=False):
             multiplier_bits=GB,
         )
     steps, levels, F, FL = (draw(st.integers(*span)) for span in ((1, 4), (1, 15), (0, 12), (1, 12)))
-    multipliers = rng.integers(0, 2**GB, (steps, inputs, channels))
+    if inputs > 1 and draw(st.booleans()):
+        steps = inputs
+    terms = 1 if steps == inputs and draw(st.booleans()) else inputs
+    multipliers = rng.integers(0, 2**GB, (steps, terms, channels))
     # A quarter of the reach is of the order of the highest level.
     shift = max(0, (reach * 2**GB // 8 // (levels << F)).bit_length())
     leak = rng.integers(0, 2 ** (FL + 1), steps) if draw(st.booleans()) else None

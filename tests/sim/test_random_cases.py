@@ -8,7 +8,7 @@ from lmht.sim.golden import GoldenModel
 from lmht.sim.random_cases import STRESS, corner_images, random_case, spike_everywhere, verify_case
 from lmht.sim.random_conv_networks import random_conv_network
 
-SEEDS = (1, 2, 3, 5, 7, 8, 9, 10, 11, 12, 13, 15)
+SEEDS = (1, 2, 3, 5, 7, 8, 9, 10, 11, 12, 13, 15, 21)
 
 
 @pytest.mark.slow
@@ -38,6 +38,8 @@ def test_the_seeds_reach_every_kind_of_layer():
     assert {1, 3, 5, 7} <= {projection.kernel[0] for projection in projections}
     assert any(projection.groups > 1 for projection in projections)
     assert any(layer.leak is not None for layer in layers)
+    assert {layer.diagonal for layer in layers if layer.steps == layer.input_steps > 1} == {True, False}
+    assert max(layer.steps for layer in layers) > 8
     assert {layer.levels for layer in layers} >= {None, 1, 2, 3, 4}
 
 

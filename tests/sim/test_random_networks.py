@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from lmht.gen.integer import IntegerNetwork
 from lmht.gen.memory_contents import pack_memories, unpack_layers
 from lmht.gen.quiet import quiet_levels
+from lmht.rtl.checks import STEPS_LIMIT
 from lmht.rtl.projection import IMAGE
 from lmht.sim.golden import GoldenModel
 from lmht.sim.random_conv_networks import KERNELS, LEAST_GAIN, random_conv_network, random_residual
@@ -79,7 +80,11 @@ def test_every_kind_of_layer_occurs(networks):
     assert any(branch.source == IMAGE for _, branch in branches)
     assert any(first.source == branch.source + 2 for first, branch in branches)
     layers = [layer for network in networks for layer in network.layers[:-1]]
-    assert {layer.steps for layer in layers} == {layer.levels for layer in layers} == {1, 2, 3, 4}
+    assert {layer.levels for layer in layers} == {1, 2, 3, 4}
+    steps = {layer.steps for layer in layers}
+    assert steps > {1, 2, 3, 4}
+    assert 8 < max(steps) <= STEPS_LIMIT
+    assert {layer.diagonal for layer in layers if layer.steps == layer.input_steps > 1} == {True, False}
     assert {p.weight_bits for p in projections} >= set(range(2, 9))
     assert {layer.leak is None for layer in layers} == {True, False}
     assert {bool(quiet_levels(layer).any()) for layer in layers} == {True, False}
