@@ -126,7 +126,7 @@ class NetworkIntegers:
         assert folded.neuron is not None, "the classifier mixes nothing"
         scale = 2.0**layer.fraction_bits / folded.neuron.theta
         unit = self._unit(index) * scale
-        factors = np.ldexp(layer.multipliers / unit, -layer.shift)
+        factors = np.ldexp(layer.full_multipliers() / unit, -layer.shift)
         offset = layer.bias - factors.sum(axis=1) * folded.bias * scale
         # Sums lie on multiples of 2^-S: half of that, and the noise of floating point decides no tie.
         offset += 2.0 ** (-layer.shift - 1)

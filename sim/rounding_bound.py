@@ -124,14 +124,16 @@ def _current_error(
     integer: IntegerLayer, layer: FoldedLayer, sources: list[torch.Tensor], accumulators: torch.Tensor
 ) -> torch.Tensor:
     """Bound of ``|J|``'s error, of a logit's in a classifier, in their units; shape (T, images, H, W, N)."""
-    multipliers = torch.from_numpy(integer.multipliers.copy()).double()
+    multipliers = torch.from_numpy(integer.full_multipliers()).double() + 0.5
+    if integer.diagonal:
+        multipliers *= torch.eye(integer.steps, dtype=torch.float64)[:, :, None]
     part = torch.zeros_like(accumulators)
     if len(integer.projections) == 2:
         # Half a unit of every gain, times the levels that it multiplies.
         weights = torch.from_numpy(np.abs(layer.projections[1].weights)).double()
         part = 0.5 * _project(layer.projections[1], sources[1], weights)
     error = 0.5 * accumulators.abs().sum(dim=0, keepdim=True)
-    error = error + torch.einsum("tun,ubyxn->tbyxn", multipliers + 0.5, part)
+    error = error + torch.einsum("tun,ubyxn->tbyxn", multipliers, part)
     return error / 2.0**integer.shift + 1
 
 
