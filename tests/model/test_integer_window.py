@@ -1,7 +1,5 @@
 """Neurons that train with the hardware's roundings: against whole numbers, the fused window, and a compiled network."""
 
-import math
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -19,7 +17,7 @@ from lmht.model import (
     load_dataset,
     train,
 )
-from lmht.model.integer_window import LEAK_BITS, MULTIPLIER_BITS
+from lmht.model.integer_window import LEAK_BITS
 from lmht.model.surrogate import RoundHalfUp
 from lmht.sim.golden import GoldenModel
 
@@ -45,20 +43,12 @@ def check_whole_numbers(levels, steps, fraction_bits, leak, theta, mixing, seed)
         omega = torch.eye(steps) if mixing == "identity" else neuron.mixing_matrix()
         number = neuron.leak().item()
     scale = 2**fraction_bits / theta
-    # Multipliers are whole numbers over a power of two; the largest needs all their bits.
-    grid = 2.0 ** max(
-        shift
-        for shift in range(-4, 16)
-        if math.floor(omega.max().item() * 2.0**shift + 0.5) < 2**MULTIPLIER_BITS
-    )
-    multipliers = (
-        torch.floor(omega.double() * grid + 0.5) if mixing != "identity" else torch.eye(steps) * grid
-    )
-    mixed = torch.floor(multipliers.double() / grid @ (current * scale) + 0.5).long()
-    initial = round(0.3 * scale)
+    # Alone, neurons do not know the scale of the weights, with which hardware rounds Ω.
+    mixed = torch.floor(omega.double() @ (current * scale) + 0.5).long()
+    initial = round(0.3 / theta * 2**fraction_bits)
     for index in range(30):
         expected = whole_number_levels(
-            mixed[:, index].tolist(), math.floor(number * 2**LEAK_BITS + 0.5), levels, fraction_bits, initial
+            mixed[:, index].tolist(), round(number * 2**LEAK_BITS), levels, fraction_bits, initial
         )
         assert found[:, index].tolist() == expected
 
