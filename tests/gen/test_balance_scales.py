@@ -208,6 +208,7 @@ def test_constant_channel(bias, after):
     assert layer.bias.tolist() == [after, 0.1]
     assert not layer.projections[0].weights[0].any()
     assert set(reasons(network)) == {0}
+    assert [change.gain_after for change in balanced.changes] == [0]
     for levels in all_windows(2, 2):
         np.testing.assert_array_equal(run_window(balanced, levels), run_window(network, levels))
 
