@@ -203,7 +203,9 @@ class _Channels:
                     channel=channel,
                     reason=reason,
                     gain_before=float(before[number][channel]),
-                    gain_after=float(self.gains[number][channel]),
+                    gain_after=float(self.gains[number][channel])
+                    if self.weights[number][channel].any()
+                    else 0.0,
                     bias_before=float(self.layer.bias[channel] / self.theta),
                     bias_after=float(self.bias[channel]),
                 )
