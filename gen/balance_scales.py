@@ -84,12 +84,12 @@ class _Channels:
             for part, gain in zip(layer.projections, self.gains, strict=True)
         ]
         self.bias = layer.bias / self.theta
-        self.decisive = np.zeros(len(self.bias), dtype=bool)
+        self.decisive: BoolArray = np.zeros(len(self.bias), dtype=bool)
         self.reasons: dict[int, str] = {}
 
     def live(self, number: int) -> BoolArray:
         """Channels in which a projection has weights."""
-        found: BoolArray = self.weights[number].any(axis=(1, 2, 3))
+        found: BoolArray = np.any(self.weights[number], axis=(1, 2, 3))
         return found
 
     def settle_constants(self, window: Window, ranges: Sequence[Range]) -> BoolArray:
@@ -142,7 +142,8 @@ class _Channels:
             self._note(found, "one unit of its sum decides every step")
             self.gains[number] = np.where(found, clamped, gain)
             self.bias = np.where(found, kept - clamped * pivot, self.bias)
-            self.decisive |= found & (number == 0)
+            if number == 0:
+                self.decisive |= found
 
     def coarsen_faint(self) -> None:
         """Round the first projection's weights where a residual branch's gain would be too many of its steps, and give

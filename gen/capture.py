@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import partial
 from inspect import signature
 from math import prod
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import fx, nn
@@ -172,7 +172,7 @@ class _Capture:
     def _module_rule(self, target: str) -> Callable[..., Value]:
         module = self.root.get_submodule(target)
         if is_normalize(module):
-            return partial(normalize_image, mean=module.mean, std=module.std)
+            return partial(normalize_image, mean=cast(Any, module).mean, std=cast(Any, module).std)
         kind = next(
             (kind for kind in type(module).__mro__ if kind in self.module_rules or kind in REASONS), None
         )

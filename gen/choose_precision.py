@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -175,7 +176,7 @@ def _map_size(network: FoldedNetwork, index: int) -> int:
     return math.prod(network.layers[index].projections[0].output_shape)
 
 
-def _arguments(rungs: Sequence[int]) -> dict[str, list[int]]:
+def _arguments(rungs: Sequence[int]) -> dict[str, Any]:
     return {bits: [getattr(LADDER[rung], bits) for rung in rungs] for bits in Bits.model_fields}
 
 

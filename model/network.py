@@ -201,7 +201,8 @@ class Network(nn.Module):
             raise ValueError("activation must be lmht for spikes, not qcfs: convert the network first")
         if not self.training and has_hardware_rounding(self):
             found = integers_of(self).spike_levels(images)
-            return [found[layer.neuron].flatten(2) for layer in self.layers if layer.neuron is not None]
+            neurons = (layer.neuron for layer in self.layers)
+            return [found[neuron].flatten(2) for neuron in neurons if isinstance(neuron, LMHT)]
         levels = []
         value = self._as_input(images)
         for layer in self.layers:

@@ -36,7 +36,8 @@ class _Block(nn.Module):
         super().__init__()
         kind = rng.choice(["plain", "identity", "convolution", "spikes"])
         groups = int(rng.choice([1, channels if channels % 2 == 0 else 1, 1]))
-        kernel = tuple(int(size) for size in rng.choice([1, 3, 5], 2))
+        rows, columns = (int(size) for size in rng.choice([1, 3, 5], 2))
+        kernel = (rows, columns)
         self.outputs = channels * int(rng.integers(1, 3)) if kind in ("plain", "convolution") else channels
         stride = int(rng.choice([1, 2])) if kind in ("plain", "convolution") else 1
         padding = (kernel[0] // 2, kernel[1] // 2)
@@ -57,7 +58,7 @@ class _Block(nn.Module):
             self.body.append(make_neuron())
         if kind == "convolution":
             short = QuantConv2d(channels, self.outputs, 1, stride, weight_bits=4)
-            self.short = nn.Sequential(short, nn.BatchNorm2d(self.outputs))
+            self.short: nn.Module | None = nn.Sequential(short, nn.BatchNorm2d(self.outputs))
         else:
             self.short = nn.Identity() if kind in ("identity", "spikes") else None
         self.neuron = make_neuron()
@@ -80,22 +81,24 @@ def _random_module(
         return neuron
 
     def make_pool(map_size: Shape) -> nn.Module:
-        size = tuple(
+        rows, columns = (
             int(rng.integers(1, min(limit, length) + 1))
             for limit, length in zip((2, 3), map_size, strict=True)
         )
+        size = (rows, columns)
         return nn.MaxPool2d(size) if rng.integers(2) else nn.AvgPool2d(size)
 
     channels = int(rng.choice([2, 4, 6]))
     stem = QuantConv2d(input_shape[0], channels, 3, padding=1, weight_bits=int(rng.integers(2, 9)))
-    parts = [stem, nn.BatchNorm2d(channels), make_neuron()]
+    parts: list[nn.Module] = [stem, nn.BatchNorm2d(channels), make_neuron()]
     if rng.integers(3) == 0:
         parts.insert(0, nn.AvgPool2d(2))
     for _ in range(int(rng.integers(1, 4))):
         if rng.integers(2):
             parts.append(make_pool(_shape_behind(parts, input_shape)[1:]))
-        parts.append(_Block(rng, channels, make_neuron))
-        channels = parts[-1].outputs
+        block = _Block(rng, channels, make_neuron)
+        parts.append(block)
+        channels = block.outputs
     parts.append(nn.AdaptiveAvgPool2d(1) if rng.integers(2) else nn.Identity())
     parts.append(nn.Flatten())
     (features,) = _shape_behind(parts, input_shape)

@@ -158,8 +158,8 @@ def _observe(
         named = network.neurons()
         neurons: list[nn.Module] = [named[layer.name] for layer in folded.layers[:-1]]
     else:
-        coding = [network.coding] if isinstance(network.coding, LMHT) else []
-        neurons = [*coding, *(part.neuron for part in network.layers if part.neuron is not None)]
+        neurons = [network.coding] if isinstance(network.coding, LMHT) else []
+        neurons += [part.neuron for part in network.layers if isinstance(part.neuron, LMHT)]
     found: dict[nn.Module, torch.Tensor] = {}
 
     def keep(neuron: nn.Module, inputs: object, output: torch.Tensor) -> None:
