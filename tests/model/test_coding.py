@@ -141,7 +141,10 @@ def test_coding_has_no_weights():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"coding": "latency"}, "coding\n  Input should be 'direct', 'constant', 'bernoulli' or 'frames'"),
+        (
+            {"coding": "latency"},
+            "coding\n  Input should be 'direct', 'constant', 'bernoulli', 'frames' or 'mean-frames'",
+        ),
         (
             {"readout": "vote"},
             "readout\n  Input should be 'mean', 'last-step', 'spike-count' or 'first-to-spike'",
@@ -149,7 +152,7 @@ def test_coding_has_no_weights():
         ({"readout": "spike-count", "levels": 2}, "levels must be 1 with readout spike-count, not 2"),
         (
             {"coding": "constant", "activation": "qcfs"},
-            "coding must be direct with activation qcfs, not constant",
+            "coding must be direct or mean-frames with activation qcfs, not constant",
         ),
         (
             {"readout": "last-step", "activation": "qcfs"},
