@@ -124,7 +124,7 @@ def _current_error(
     integer: IntegerLayer, layer: FoldedLayer, sources: list[torch.Tensor], accumulators: torch.Tensor
 ) -> torch.Tensor:
     """Bound of ``|J|``'s error, of a logit's in a classifier, in their units; shape (T, images, H, W, N)."""
-    multipliers = torch.from_numpy(integer.full_multipliers()).double() + 0.5
+    multipliers = torch.from_numpy(integer.full_multipliers().copy()).double() + 0.5
     if integer.diagonal:
         multipliers *= torch.eye(integer.steps, dtype=torch.float64)[:, :, None]
     part = torch.zeros_like(accumulators)
