@@ -52,7 +52,8 @@ def quantize(
         Name of the integer network.
     fraction_bits, multiplier_bits, leak_bits, gain_bits : int, or sequence of int
         ``F`` (0 to 24), ``GB`` (1 to 24), ``FL`` (1 to 16) and ``RB`` (1 to 20), of all layers or of each. ``GB`` of a
-        layer with clamped channels grows by its :attr:`~lmht.gen.folded.FoldedLayer.headroom_bits`, up to 24.
+        layer with clamped channels grows by its :attr:`~lmht.gen.folded.FoldedLayer.headroom_bits`, and to what a shift
+        of 0 needs, up to 24.
     meta : mapping, optional
         Stored with the network.
 
@@ -221,6 +222,9 @@ def _quantize_hidden(
     if inputs.steps > 1 and np.array_equal(mixing, np.diag(np.diag(mixing))):
         mixing = np.diag(mixing)[:, None]
     gains = np.ldexp(mixing[:, :, None] * inputs.unit / neuron.theta, fraction_bits)
+    # Where one step of the weights is worth many thresholds, the multipliers are as wide as a shift of 0 needs.
+    needed = int(np.rint(gains.max())).bit_length()
+    widths = widths | {"multiplier_bits": max(widths["multiplier_bits"], min(needed, WIDEST_MULTIPLIER))}
     shift = largest_shift(gains, widths["multiplier_bits"], lowest=0, highest=SHIFT_LIMIT)
     factors = np.rint(np.ldexp(neuron.leak, leak_bits)).astype(np.int64)
     return IntegerLayer(

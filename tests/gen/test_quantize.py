@@ -210,12 +210,28 @@ def test_wrong_options(make_network):
     network = make_network()
     with pytest.raises(ValueError, match=r"^fraction_bits must be between 0 and 24, not 25$"):
         passes(network, fraction_bits=25)
-    with pytest.raises(ValueError, match=r"^layer 0: multiplier_bits must be at least \d+ .*, not 1$"):
-        passes(network, fraction_bits=24, multiplier_bits=1)
     folded = fold_batch_norm(network)
+    heavy = folded.layers[0].projections[0]
+    heavy = replace(folded.layers[0], projections=(replace(heavy, scale=heavy.scale * 1e6),))
+    with pytest.raises(ValueError, match=r"^layer 0: multiplier_bits must be at least \d+ .*, not 24$"):
+        quantize(replace(folded, layers=(heavy, folded.layers[1])), name="n", fraction_bits=24)
     wild = replace(folded.layers[0], bias=np.full(20, 1e30))
     with pytest.raises(ValueError, match=r"^layer 0: bias must be between -140737488355328 and"):
         quantize(replace(folded, layers=(wild, folded.layers[1])), name="n")
+
+
+def test_multipliers_of_strong_weights_are_as_wide_as_they_need(make_network):
+    folded = fold_batch_norm(make_network())
+    for strength, widened in ((1.0, False), (300.0, True)):
+        first = folded.layers[0].projections[0]
+        strong = replace(folded.layers[0], projections=(replace(first, scale=first.scale * strength),))
+        layer = quantize(
+            replace(folded, layers=(strong, folded.layers[1])), name="n", multiplier_bits=4
+        ).layers[0]
+        largest = int(layer.multipliers.max())
+        assert (layer.multiplier_bits > 4) is widened
+        assert layer.multiplier_bits == (largest.bit_length() if widened else 4)
+        assert (layer.shift == 0) or not widened
 
 
 def test_digits_class_agrees_with_the_float_network():
