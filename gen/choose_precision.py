@@ -59,9 +59,9 @@ LADDER = tuple(
 )
 """What is tried, the cheapest first."""
 
-DEEP_BITS = Bits(fraction_bits=16, multiplier_bits=18, leak_bits=16, gain_bits=13)
+DEEP_BITS = Bits(fraction_bits=16, multiplier_bits=17, leak_bits=16, gain_bits=13)
 """Default of networks with more layers than :data:`SHALLOW_LAYERS`: a level that moves in one layer moves others in the
-next, so that the same roundings cost a deep network far more classes."""
+next, so that the same roundings cost a deep network far more classes. 17 unsigned bits fit the 18 of a DSP block."""
 
 SHALLOW_LAYERS = 4
 

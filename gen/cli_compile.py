@@ -54,7 +54,7 @@ def compile_run(
         ),
     ] = None,
     multiplier_bits: Annotated[
-        int | None, typer.Option(help="Bits of the mixing multipliers, 1 to 24.  [default: 12; 18]")
+        int | None, typer.Option(help="Bits of the mixing multipliers, 1 to 24.  [default: 12; 17]")
     ] = None,
     leak_bits: Annotated[
         int | None, typer.Option(help="Fraction bits of the leak, 1 to 16.  [default: 8; 16]")
