@@ -1,10 +1,11 @@
 """Bits are chosen on calibration images: the cheapest that agree, per layer, or an error that says the best."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from lmht.gen import choose_precision as module
 from lmht.gen.choose_precision import LADDER, Bits, Calibration, choose_precision
 from lmht.gen.cli import main
 from lmht.gen.compile import CompileOptions, compile_network, fold_network, to_integers
@@ -73,11 +74,13 @@ def test_unreachable_target_says_the_best(network, calibration):
         choose_precision(fold_network(network), Calibration(calibration.images, wrong), 1.0, name="n")
 
 
-def test_bits_that_fit_nothing_are_passed_over(network, calibration, monkeypatch):
-    wide = Bits(fraction_bits=24, multiplier_bits=1, leak_bits=8, gain_bits=10)
-    monkeypatch.setattr(module, "LADDER", (wide,))
+def test_bits_that_fit_nothing_are_passed_over(network, calibration):
+    """Weights that are worth more than the widest multiplier."""
+    folded = fold_network(network)
+    first = folded.layers[0].projections[0]
+    strong = replace(folded.layers[0], projections=(replace(first, scale=first.scale * 2.0**40),))
     with pytest.raises(ValueError, match="no bits fit"):
-        choose_precision(fold_network(network), calibration, 1.0, name="n")
+        choose_precision(replace(folded, layers=(strong, *folded.layers[1:])), calibration, 1.0, name="n")
 
 
 def test_compile_keeps_what_was_tried(network, calibration, tmp_path):
