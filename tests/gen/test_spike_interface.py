@@ -175,7 +175,7 @@ def test_command_line(tmp_path, capsys):
         (["--readout", "spike-count"], "levels must be 1 with readout spike-count, not 2"),
         (
             ["--method", "hybrid", "--coding", "bernoulli"],
-            "coding must be direct with activation qcfs, not bernoulli",
+            "coding must be direct or mean-frames with activation qcfs, not bernoulli",
         ),
         (["--coding", "latency"], "Invalid value for '--coding'"),
         (["--net", "lenet"], "input_shape must be at least 16x16 pixels for lenet, not 8x8"),
