@@ -318,14 +318,3 @@ def test_wrapped_networks_are_to_be_unwrapped(make, tmp_path):
     assert str(caught.value).endswith(name)
     inside = wrap(make(module()))
     assert refusal(inside).endswith(f"use that itself, its {name}")
-
-
-@pytest.mark.parametrize("front", ["norm", "affine", "scale", "shift"])
-def test_normalization_of_the_image(front):
-    class Front(nn.Module):
-        def forward(self, image):
-            return {"affine": (image - 0.3) / 0.4, "scale": image * 2, "shift": image - 0.5}[front]
-
-    first = nn.BatchNorm2d(2) if front == "norm" else Front()
-    message = refusal(wrap(nn.Sequential(first, *module())))
-    assert message.endswith("put a batch norm behind the first convolution")

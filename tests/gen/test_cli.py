@@ -510,7 +510,7 @@ def test_mistake_in_a_process_leaves_no_traceback(tmp_path):
 def test_defects_stay_tracebacks(folders, monkeypatch, tmp_path):
     """A ValueError from inside another library is a defect, whatever it says."""
 
-    def broken(*arguments):
+    def broken(*arguments, **named):
         return np.zeros(3).reshape(2, 2)
 
     monkeypatch.setattr("lmht.gen.compile.compile_network", broken)

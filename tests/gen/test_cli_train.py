@@ -309,12 +309,12 @@ def test_network_without_qcfs_is_not_converted(tmp_path, fails):
 
 UNMAPPED = {
     "norm": (
-        "nn.BatchNorm2d(1), nn.Conv2d(1, 4, 3), config.make_neuron(), nn.Flatten(), nn.Linear(144, 10)",
-        "1 (QuantConv2d): its input is the image, normalized, which is not mapped; the first layer takes the pixels",
+        "nn.GroupNorm(1, 1), nn.Conv2d(1, 4, 3), config.make_neuron(), nn.Flatten(), nn.Linear(144, 10)",
+        "0 (GroupNorm): it is not mapped",
     ),
-    "affine": (
-        "Norm(), nn.Conv2d(1, 4, 3), config.make_neuron(), nn.Flatten(), nn.Linear(144, 10)",
-        "0 (Norm): sub: it is not mapped; the first layer takes the pixels as they are",
+    "gamma": (
+        "Gamma(), nn.Conv2d(1, 4, 3), config.make_neuron(), nn.Flatten(), nn.Linear(144, 10)",
+        "0 (Gamma): pow: it is not mapped; before its first weights, an image may only be normalized",
     ),
     "pooling": (
         "nn.Conv2d(1, 4, 3), nn.AvgPool2d(2), config.make_neuron(), nn.Flatten(), nn.Linear(36, 10)",
@@ -330,7 +330,7 @@ UNMAPPED = {
 def write_unmapped(folder, name):
     path = folder / "mine.py"
     path.write_text(
-        "from torch import nn\n\nclass Norm(nn.Module):\n    def forward(self, x):\n        return (x - 0.3) / 0.4\n\n"
+        "from torch import nn\n\nclass Gamma(nn.Module):\n    def forward(self, x):\n        return x ** 2.2\n\n"
         f"def build(config):\n    return nn.Sequential({UNMAPPED[name][0]})\n"
     )
     return f"{path}:build"
@@ -346,9 +346,9 @@ def test_what_hardware_does_not_have_is_refused_before_training(name, tmp_path, 
 
 
 def test_the_same_for_hybrid_training(tmp_path, fails):
-    net = write_unmapped(tmp_path, "norm")
+    net = write_unmapped(tmp_path, "pooling")
     line = fails("train", "--method", "hybrid", "--net", net, *QUICK, "--out", tmp_path / "run")
-    assert line.startswith(UNMAPPED["norm"][1])
+    assert line.startswith(UNMAPPED["pooling"][1])
 
 
 def test_in_float_it_is_trained(tmp_path):

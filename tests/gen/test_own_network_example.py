@@ -71,10 +71,15 @@ def test_command_refuses_with_one_line(tmp_path, capsys):
     (tmp_path / "mine.py").write_text(UNMAPPED)
     run = tmp_path / "run"
     arguments = ["--net", f"{tmp_path}/mine.py:build", "--epochs", "1", "--out", str(run)]
-    assert main(["train", *arguments]) == 0
+    assert main(["train", *arguments]) == 2
+    refusal = "error: 1 (ReLU): it is no spiking neuron; use WindowLMHT"
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{refusal} (")
+    assert not run.exists()
+    assert main(["train", *arguments, "--weight-bits", "float"]) == 0
     capsys.readouterr()
     assert main(["compile", str(run), "--out", str(tmp_path / "build")]) == 2
-    assert capsys.readouterr().err == "error: 1 (ReLU): it is no spiking neuron; use WindowLMHT\n"
+    assert capsys.readouterr().err == f"{refusal}\n"
     assert not (tmp_path / "build").exists()
 
 

@@ -89,8 +89,12 @@ def test_work_of_rows_against_a_walk_over_all_events(seed):
         if not tile.neuron.is_classifier:
             own = slice(tile.channel_offset, tile.channel_offset + tile.channels)
             silent = not quiet_levels(network.layers[tile.layer])[:, own].any()
-        pixels = touched if silent and tile.skip_quiet else np.full(tile.height, tile.width)
+        # A tile without a row of events for quiet pixels either skips them or updates them as all others.
+        skips = tile.constant_events or (silent and tile.skip_quiet)
+        pixels = touched if skips else np.full(tile.height, tile.width)
         np.testing.assert_array_equal(found.update[0], pixels * tile.update_cycles)
+        from_table = (tile.width - touched) * tile.update_rows * (tile.constant_events and not silent)
+        np.testing.assert_array_equal(found.constant[0], from_table)
 
 
 def test_work_lies_in_the_rows_of_its_events():
