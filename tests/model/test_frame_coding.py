@@ -156,7 +156,7 @@ def test_all_frames_are_changed_alike(augment):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"coding": "direct"}, "coding must be frames for data set dots, not direct"),
+        ({"coding": "direct"}, "coding must be frames or mean-frames for data set dots, not direct"),
         ({"steps": 4}, "steps must be 2, the frames of data set dots, not 4"),
     ],
 )
