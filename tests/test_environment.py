@@ -1,5 +1,6 @@
 """The page of variables names what the code reads and passes on; the Makefile in a folder with an odd name."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -66,8 +67,10 @@ def test_makefile_works_in_a_folder_with_an_odd_name(odd: str, tmp_path: Path):
 
     def make(*arguments: str) -> list[str]:
         command = ["make", "--no-print-directory", "-s", *arguments]
+        # The variables of the make that runs the tests, and its DATA, are not this one's.
+        environment = {"PATH": os.environ["PATH"]}
         return subprocess.run(
-            command, cwd=checkout, capture_output=True, text=True, check=True
+            command, cwd=checkout, env=environment, capture_output=True, text=True, check=True
         ).stdout.splitlines()
 
     lmht = "[-P][-m][lmht.gen.cli]"
