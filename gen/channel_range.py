@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from lmht.gen.folded import FloatArray, FoldedNetwork, FoldedNeuron, FoldedProjection
 from lmht.gen.integer import PIXEL_MAX
-from lmht.rtl.projection import IMAGE
 
 __all__ = ["Window", "sum_range"]
 
@@ -38,17 +37,11 @@ def sum_range(
     alive : numpy.ndarray of bool, shape (C,), or None
         Channels of the source that can spike; None for all.
     """
-    level = PIXEL_MAX
-    if projection.source != IMAGE:
-        neuron = network.layers[projection.source].neuron
-        assert neuron is not None, "the classifier feeds nothing"
-        level = neuron.levels
+    neuron = network.source_neuron(projection)
+    level = PIXEL_MAX if neuron is None else neuron.levels
     if projection.pooling is not None:
         level = projection.pooling.max_level(level)
-    channels, inputs = projection.weights.shape[:2]
-    # In the order of the output channels, the input channels of each.
-    group = np.arange(channels) // (channels // projection.groups)
-    sources = group[:, None] * inputs + np.arange(inputs)
+    sources = projection.input_channels
     reached = np.ones(sources.shape, dtype=bool) if alive is None else alive[sources]
     weights = projection.weights * reached[:, :, None, None] * level
     taps = (1, 2, 3)
@@ -110,24 +103,23 @@ class Window:
 
     def stays_silent(self, current: FloatArray, margin: float = _MARGIN) -> BoolArray:
         """Whether a constant current in every step, and so any lower one, never reaches the first threshold."""
-        neuron = self.neuron
-        membrane = np.full_like(current, neuron.initial_membrane / neuron.theta)
-        silent = np.ones(current.shape, dtype=bool)
-        for leak, row_sum in zip(neuron.leak, self.row_sums, strict=True):
-            membrane = leak * membrane + row_sum * current
-            silent &= membrane + margin + np.abs(row_sum * current) / 256 < 1
-        return silent
+        charged = self._charged(current, reset=0)
+        return np.all([membrane + margin + rounding < 1 for membrane, rounding in charged], axis=0)
 
     def saturates(self, current: FloatArray, margin: float = _MARGIN) -> BoolArray:
         """Whether a constant current, and so any higher one, gives ``k = L`` at every step."""
+        levels = self.neuron.levels
+        charged = self._charged(current, reset=levels)
+        return np.all([membrane - margin - rounding >= levels for membrane, rounding in charged], axis=0)
+
+    def _charged(self, current: FloatArray, reset: int) -> Iterator[tuple[FloatArray, FloatArray]]:
+        """Membranes before firing if every step ends with one reset, and the 1/256 by which their currents are off."""
         neuron = self.neuron
         membrane = np.full_like(current, neuron.initial_membrane / neuron.theta)
-        saturated = np.ones(current.shape, dtype=bool)
         for leak, row_sum in zip(neuron.leak, self.row_sums, strict=True):
             membrane = leak * membrane + row_sum * current
-            saturated &= membrane - margin - np.abs(row_sum * current) / 256 >= neuron.levels
-            membrane = membrane - neuron.levels
-        return saturated
+            yield membrane, np.abs(row_sum * current) / 256
+            membrane = membrane - reset
 
     def silent_current(self) -> float | None:
         """The first of 0, -1, -2, -4, ... that keeps a neuron silent by half a threshold; None if none does."""

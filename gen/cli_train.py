@@ -82,7 +82,9 @@ def train(
     ] = None,
     fraction_bits: Annotated[
         int | None,
-        typer.Option(help="Round membranes to so many fraction bits, and mixing and leak, as hardware does."),
+        typer.Option(
+            help="Train with all roundings of the hardware, with so many fraction bits of the membrane."
+        ),
     ] = None,
     mixing: Annotated[
         MixingName | None, typer.Option(help="Temporal mixing matrix.  [default: learned]")

@@ -110,6 +110,13 @@ class FoldedProjection:
         return self.input_shape if self.pooling is None else (channels, *self.pooling.pooled(*size))
 
     @property
+    def input_channels(self) -> NDArray[np.int64]:
+        """Channel of the input behind every weight ``[n, j]``, shape (N, C / groups)."""
+        outputs, members = self.weights.shape[:2]
+        group = np.arange(outputs) // (outputs // self.groups)
+        return group[:, None] * members + np.arange(members)
+
+    @property
     def output_shape(self) -> Shape:
         """Channels, height and width of the output map."""
         height, width = (
@@ -197,13 +204,17 @@ class FoldedNetwork:
     expansion: BinaryExpansion | None = None
     changes: tuple[ChannelChange, ...] = ()
 
+    def source_neuron(self, projection: FoldedProjection) -> FoldedNeuron | None:
+        """The neurons that feed a projection; None where the image does."""
+        if projection.source == IMAGE:
+            return None
+        neuron = self.layers[projection.source].neuron
+        assert neuron is not None, "the classifier feeds nothing"
+        return neuron
+
     def input_value(self, projection: FoldedProjection) -> float:
         """``θ_in``: value of one level of the input; 1/255 for pixels, divided by the window of a sum pooling."""
-        if projection.source == IMAGE:
-            value = 1 / PIXEL_MAX
-        else:
-            neuron = self.layers[projection.source].neuron
-            assert neuron is not None, "the classifier feeds nothing"
-            value = neuron.theta
+        neuron = self.source_neuron(projection)
+        value = 1 / PIXEL_MAX if neuron is None else neuron.theta
         pooling = projection.pooling
         return value / pooling.window if pooling is not None and pooling.kind == "sum" else value

@@ -92,9 +92,7 @@ def _per_channel(constant: object, channels: int) -> FloatArray:
 def fold_affine(layer: FoldedLayer, gain: FloatArray, offset: FloatArray) -> FoldedLayer:
     """A layer of one projection onto the image, of ``gain x + offset`` instead."""
     (part,) = layer.projections
-    outputs, members = part.weights.shape[:2]
-    group = np.arange(outputs) // (outputs // part.groups)
-    channels = group[:, None] * members + np.arange(members)
+    channels = part.input_channels
     factors, unit, finer = _integer_gains(gain, part.weight_bits)
     weights = part.weights * factors[channels][:, :, None, None]
     bits = max(part.weight_bits, int(np.abs(weights).max()).bit_length() + 1)

@@ -14,8 +14,8 @@ from lmht.gen.accumulator_unit import DEFAULT_GAIN_BITS, residual_shift, residua
 from lmht.gen.folded import FloatArray, FoldedLayer, FoldedNetwork, FoldedNeuron, FoldedProjection
 from lmht.gen.integer import PIXEL_MAX, IntegerLayer, IntegerNetwork
 from lmht.gen.integer_projection import IntegerProjection
+from lmht.model.integer_window import LEAK_BITS
 from lmht.rtl.checks import check_range
-from lmht.rtl.projection import IMAGE
 
 __all__ = ["largest_shift", "quantize"]
 
@@ -33,7 +33,7 @@ def quantize(
     name: str,
     fraction_bits: Bits = 8,
     multiplier_bits: Bits = 12,
-    leak_bits: Bits = 8,
+    leak_bits: Bits = LEAK_BITS,
     gain_bits: Bits = DEFAULT_GAIN_BITS,
     meta: Mapping[str, Any] | None = None,
 ) -> IntegerNetwork:
@@ -160,11 +160,8 @@ def _quantize_inputs(network: FoldedNetwork, layer: FoldedLayer, gain_bits: int)
 def _integer_projection(
     network: FoldedNetwork, projection: FoldedProjection, **changes: Any
 ) -> IntegerProjection:
-    steps, max_level = 1, PIXEL_MAX
-    if projection.source != IMAGE:
-        neuron = network.layers[projection.source].neuron
-        assert neuron is not None, "the classifier feeds nothing"
-        steps, max_level = neuron.steps, neuron.levels
+    neuron = network.source_neuron(projection)
+    steps, max_level = (1, PIXEL_MAX) if neuron is None else (neuron.steps, neuron.levels)
     fields: dict[str, Any] = {
         name: getattr(projection, name)
         for name in (

@@ -10,13 +10,10 @@ import torch
 from .surrogate import RoundHalfUp, StraightThrough, SurrogateStaircase
 from .window import Staircase, compute_type
 
-__all__ = ["LEAK_BITS", "MULTIPLIER_BITS", "RoundedMixing", "integer_window"]
+__all__ = ["LEAK_BITS", "RoundedMixing", "integer_window"]
 
 LEAK_BITS = 8
 """``FL`` of NUMERICS.md: fraction bits of the leak."""
-
-MULTIPLIER_BITS = 12
-"""``GB``: bits of a mixing multiplier."""
 
 
 @dataclass(frozen=True, eq=False)
