@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from lmht.gen.frame_work import FrameWork
 from lmht.gen.row_times import RowTimes, needed_row, taken_rows
+from lmht.gen.work import CLOSING_CYCLES, stolen_cycles
 from lmht.rtl.fire import fire_latency
 from lmht.rtl.parameters import Consumer, DesignParameters
 from lmht.rtl.projection import IMAGE
@@ -284,11 +285,13 @@ class _Course:
                 port.ended[min(needed_row(tile, projection, row), projection.input.height - 1)]
                 for port, projection in zip(state.ports, tile.projections, strict=True)
             )
-            state.integrated = max(state.integrated, ended) + TOKEN_CYCLES
+            work = self._work.tiles[tile.name]
+            # The update's reads are counted in one piece, although they come one by one.
+            stolen = work.update[frame, row] * stolen_cycles(tile)
+            state.integrated = max(state.integrated, ended) + CLOSING_CYCLES + stolen
             begin = max(ended + TOKEN_CYCLES + CLOSE_LATENCY_CYCLES, state.updated)
             if tile.pooling is not None and row % tile.pooling.size[0] == 0:
                 begin = max(begin, state.pooled[0] - self._latency[tile.name])
-            work = self._work.tiles[tile.name]
             end = begin + max(1.0, work.update[frame, row] + work.constant[frame, row])
             state.updated = end
             latency = self._latency[tile.name]
@@ -330,7 +333,8 @@ def _average_work(design: DesignParameters, work: FrameWork) -> dict[str, float]
     stages = {"frame_encoder": mean(work.encoder.cycles)}
     for tile in design.tiles:
         rows = work.tiles[tile.name]
-        stages[tile.name] = sum(map(mean, rows.integration)) + tile.height * TOKEN_CYCLES
+        stolen = mean(rows.update) * stolen_cycles(tile)
+        stages[tile.name] = sum(map(mean, rows.integration)) + tile.height * CLOSING_CYCLES + stolen
         stages[f"{tile.name}_update"] = mean(rows.update + rows.constant)
         stages[f"{tile.name}_encoder"] = mean(rows.sent) + tile.output.height * TOKEN_CYCLES
     stages["readout"] = float(design.classes + 1)

@@ -82,8 +82,6 @@ DEVICES = {
 SMALL_DEPTH, SMALL_BITS = 32, 1024
 """Up to such a depth or size a memory goes into look-up tables: 4 of them for 16 rows of 4 bits."""
 MULTIPLIER_BITS = 18
-TAP_FACTOR = 2.0
-"""What an accumulator with adders of its own takes, compared with one of several banks that share them."""
 
 # LUT4 and flip-flops of a tile for each of its features; see :func:`tile_features`. Fitted to seven tiles of 8 to 32
 # lanes: within 12 % of Yosys' look-up tables, and within 7 % of its flip-flops.
@@ -97,14 +95,14 @@ _PER_TILE = Resources(lut4=500, flip_flops=700)
 def tile_features(tile: TileParameters) -> tuple[float, ...]:
     """What the logic of a tile grows with.
 
-    Bits of the accumulators that are worked on in a cycle, in all banks; 1 for a map of several rows; bits of mixing
-    sums and membranes; and 1 for what every tile has.
+    Bits of the accumulators that are worked on in a cycle; 1 for a map of several rows; bits of mixing sums and
+    membranes; and 1 for what every tile has.
     """
     neuron = tile.neuron
     accumulators = tile.lanes * neuron.input_steps * neuron.accumulator_bits
     sums = tile.mix_multipliers * neuron.mix_bits + neuron.steps * neuron.membrane_bits
     return (
-        float(accumulators * tile.banks * tap_columns(tile) * (TAP_FACTOR if tile.tap_unroll else 1)),
+        float(accumulators * (tile.banks * tap_columns(tile) if tile.tap_unroll else 1)),
         float(tile.height > 1),
         float(tile.update_lanes * sums),
         1.0,
@@ -158,8 +156,11 @@ def _memories(tile: TileParameters) -> list[MemoryShape]:
     lane_bits = tile.lanes * tile.neuron.input_steps * tile.neuron.accumulator_bits
     memories = [shape for name, shape in tile.memories.items() if name != "constants"]
     columns = tap_columns(tile)
-    bank = MemoryShape(width=lane_bits, depth=-(-tile.width // columns) * tile.groups)
-    memories += [bank] * (tile.banks * columns)
+    if tile.tap_unroll:
+        bank = MemoryShape(width=lane_bits, depth=-(-tile.width // columns) * tile.groups)
+        memories += [bank] * (tile.banks * columns)
+    else:
+        memories.append(MemoryShape(width=lane_bits, depth=tile.banks << (tile.bank_rows - 1).bit_length()))
     memories += [
         MemoryShape(width=projection.input.payload_bits, depth=projection.fifo)
         for projection in tile.projections

@@ -21,7 +21,11 @@ __all__ = [
     "channel_spans",
     "expected_work",
     "reached_outputs",
+    "stolen_cycles",
 ]
+
+CLOSING_CYCLES = 2
+"""Of the synapse lanes for a row that closes, until the first event behind it."""
 
 IntArray = NDArray[np.int64]
 
@@ -60,7 +64,9 @@ class TileWork:
     projections : tuple of float
         Of the synapse lanes for the events of each projection: events x outputs x groups.
     closing : float
-        Of the synapse lanes for the rows that close, one cycle each.
+        Of the synapse lanes for the rows that close.
+    stolen : float
+        Of the synapse lanes while the update reads the accumulators.
     update : float
         Of the neuron array: pixels that are updated.
     constant : float
@@ -69,12 +75,13 @@ class TileWork:
 
     projections: tuple[float, ...]
     closing: float
+    stolen: float
     update: float
     constant: float
 
     @property
     def integration(self) -> float:
-        return sum(self.projections) + self.closing
+        return sum(self.projections) + self.closing + self.stolen
 
     @property
     def neurons(self) -> float:
@@ -100,4 +107,13 @@ def expected_work(tile: TileParameters, events: Sequence[float]) -> TileWork:
     pixels = tile.height * tile.width
     update = pixels * (1 - untouched) * tile.update_cycles
     constant = pixels * untouched * tile.update_rows if tile.constant_events else 0.0
-    return TileWork(tuple(integration), tile.height, update, constant)
+    stolen = update * stolen_cycles(tile)
+    return TileWork(tuple(integration), tile.height * CLOSING_CYCLES, stolen, update, constant)
+
+
+def stolen_cycles(tile: TileParameters) -> float:
+    """Cycles that the synapse lanes lose for each cycle of the update: one for an accumulator row that it fetches.
+
+    With ``tap_unroll`` other memories than those that are fetched integrate on.
+    """
+    return 0.0 if tile.tap_unroll else 1 / (tile.row_slots * tile.mix_phases)

@@ -15,6 +15,7 @@ __all__ = [
     "FIRST_CYCLES",
     "AddressGenerator",
     "address_ports",
+    "fetch_layout",
     "operation_layout",
     "touched_bits",
     "weight_row_bits",
@@ -35,6 +36,11 @@ def operation_layout(parameters: TileParameters) -> data.StructLayout:
             "levels": levels_layout(parameters),
         }
     )
+
+
+def fetch_layout(parameters: TileParameters) -> data.StructLayout:
+    """An accumulator row that an update asks for."""
+    return data.StructLayout({"bank": range(parameters.banks), "row": range(parameters.bank_rows)})
 
 
 def touched_bits(parameters: TileParameters) -> data.ArrayLayout:
@@ -83,11 +89,14 @@ class AddressGenerator(wiring.Component):
         row's last operation
     ``touched`` : out, :func:`touched_bits`; complete a cycle after the row's last operation
     ``freed`` : in, one bit a bank: it has been read out and may integrate again; its ``touched`` is cleared
-    ``pulses`` : out, ``frames``, ``integrate`` (operations), ``stalls`` (an operation or a closing waits for a bank)
+    ``fetch``, ``fetch_valid`` : in, :func:`fetch_layout`: in this cycle no operation is issued; ``operation`` names
+        this row instead, without ``operation_valid``
+    ``pulses`` : out, ``frames``, ``integrate`` (operations), ``stalls`` (an event or a closing waits for a bank)
 
-    An event takes a cycle for each output pixel and lane group it reaches, a closing one, a row end none behind an
-    event that takes longer than a cycle; events follow each other without a gap. In which order, see
-    :class:`~lmht.rtl.row_scheduler.RowScheduler`.
+    An event takes a cycle for each output pixel and lane group it reaches, a closing one, and a row that is fetched
+    takes one from them. Events follow each other without a gap, but for those of
+    :class:`~lmht.rtl.row_scheduler.RowScheduler`, which also says in which order they come. What that lets pass finds
+    its banks free.
     """
 
     PULSES = data.StructLayout({"frames": 1, "integrate": 1, "stalls": 1})
@@ -95,9 +104,13 @@ class AddressGenerator(wiring.Component):
     def __init__(self, *, parameters: TileParameters):
         self.parameters = parameters
         super().__init__(
-            address_ports(
-                parameters, operation=operation_layout(parameters), first=unsigned(1), pulses=self.PULSES
-            )
+            {
+                **address_ports(
+                    parameters, operation=operation_layout(parameters), first=unsigned(1), pulses=self.PULSES
+                ),
+                "fetch": In(fetch_layout(parameters)),
+                "fetch_valid": In(1),
+            }
         )
 
     def elaborate(self, platform: object) -> Module:
@@ -109,16 +122,14 @@ class AddressGenerator(wiring.Component):
         item = walk.item
 
         busy = Signal(self.parameters.banks)  # banks that wait for their update, or are in it
-        free = Signal()
         issue = Signal()
         close = Signal()
         m.d.comb += [
             scheduler.busy.eq(busy),
-            free.eq(~busy.bit_select(item.bank, 1)),
-            issue.eq(walk.valid & ~item.is_close & free),
-            close.eq(walk.valid & item.is_close & free),
+            issue.eq(walk.valid & ~item.is_close & self._has_turn()),
+            close.eq(walk.valid & item.is_close),
             walk.step.eq(issue),
-            walk.done.eq(close | (issue & walk.at_end)),
+            walk.done.eq(walk.valid & walk.at_end & (item.is_close | self._has_turn())),
         ]
         m.d.sync += busy.eq(busy & ~self.freed)
         with m.If(close):
@@ -127,8 +138,8 @@ class AddressGenerator(wiring.Component):
         m.d.sync += [
             self.operation_valid.eq(issue),
             self.operation.projection.eq(item.projection),
-            self.operation.bank.eq(item.bank),
-            self.operation.row.eq(item.first.row),
+            self.operation.bank.eq(Mux(self.fetch_valid, self.fetch.bank, item.bank)),
+            self.operation.row.eq(Mux(self.fetch_valid, self.fetch.row, item.first.row)),
             self.operation.weight_row.eq(item.first.weight_row),
             self.operation.levels.eq(item.levels),
             self.closed_valid.eq(close),
@@ -137,10 +148,14 @@ class AddressGenerator(wiring.Component):
             self.closed.error.eq(item.error),
             self.pulses.frames.eq(close & item.last),
             self.pulses.integrate.eq(issue),
-            self.pulses.stalls.eq(Mux(walk.valid, ~free, scheduler.waiting)),
+            self.pulses.stalls.eq(~walk.valid & scheduler.waiting),
         ]
         self._touch(m, walk)
         return m
+
+    def _has_turn(self) -> Value:
+        """The memory's read port is there for an operation."""
+        return ~self.fetch_valid
 
     def _touch(self, m: Module, walk: _Walk) -> None:
         """Read and set the bit of each operation in the cycle behind the walk, in order."""
@@ -180,7 +195,7 @@ class _Walk:
         # What is left of each loop is counted down in the item.
         self.at_group_end = item.first.groups == 0
         at_column_end = item.first.columns == 0
-        self.at_end = self.at_group_end & at_column_end & (item.rows == 0)
+        self.at_end = Signal(name="walk_at_end", reset_less=True)  # with the item: its last step
         m.d.comb += offered.ready.eq(~self.valid | self.done)
 
         # Where an event reaches one pixel (one row), its groups (columns) are walked one way only.
@@ -198,7 +213,21 @@ class _Walk:
             [tap * own.kernel[1] * own.stride[0] for tap, own in zip(taps, projections, strict=True)]
         )
         row, column, weight_row = item.first.row, item.first.column, item.first.weight_row
+        single_group = Signal(name="walk_single_group", reset_less=True)
+        single_column = Signal(name="walk_single_column", reset_less=True)
         with m.If(self.step):
+            m.d.sync += self.at_end.eq(
+                Mux(
+                    self.at_group_end,
+                    single_group
+                    & Mux(
+                        at_column_end,
+                        (item.rows == 1) & single_column,
+                        (item.first.columns == 1) & (item.rows == 0),
+                    ),
+                    (item.first.groups == 1) & at_column_end & (item.rows == 0),
+                )
+            )
             with m.If(~self.at_group_end):
                 sign = Mux(groups_back, -1, 1)
                 m.d.sync += [
@@ -228,6 +257,16 @@ class _Walk:
             m.d.sync += [
                 item.eq(offered.payload),
                 self.valid.eq(offered.valid),
+                self.at_end.eq(
+                    offered.payload.is_close
+                    | (
+                        (offered.payload.first.groups == 0)
+                        & (offered.payload.first.columns == 0)
+                        & (offered.payload.rows == 0)
+                    )
+                ),
+                single_group.eq(offered.payload.first.groups == 0),
+                single_column.eq(offered.payload.first.columns == 0),
                 groups.eq(offered.payload.first.groups),
                 columns.eq(offered.payload.first.columns),
                 groups_back.eq(0),

@@ -6,7 +6,7 @@ from amaranth.hdl import Module
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, connect
 
-from lmht.rtl.address_generator import AddressGenerator, touched_bits
+from lmht.rtl.address_generator import AddressGenerator, fetch_layout, touched_bits
 from lmht.rtl.event_fifo import EventFifo
 from lmht.rtl.event_filter import EventFilter
 from lmht.rtl.pipeline import delay
@@ -14,7 +14,7 @@ from lmht.rtl.pixel_walk import closed_layout
 from lmht.rtl.row_scheduler import INPUTS
 from lmht.rtl.select import any_of
 from lmht.rtl.skid import Skid
-from lmht.rtl.synapse_lanes import SynapseLanes, read_port, weight_ports
+from lmht.rtl.synapse_lanes import SynapseLanes, accumulator_row_layout, weight_ports
 from lmht.rtl.tap_addresses import TapAddressGenerator
 from lmht.rtl.tap_lanes import TapLanes
 from lmht.rtl.tile_parameters import WEIGHT_MEMORIES, TileParameters
@@ -40,11 +40,12 @@ class Integrator(wiring.Component):
     -------
     ``i``, ``residual`` : in streams of the projections' ``input``, the second one only with a second projection
     ``load_weights``, ``load_residual_weights`` : in, :class:`~lmht.rtl.ports.LoadSignature`
-    ``closed``, ``closed_valid`` : out, :func:`~lmht.rtl.pixel_walk.closed_layout`: this bank may be read from now
-        on; rows close from top to bottom
+    ``closed``, ``closed_valid`` : out, :func:`~lmht.rtl.pixel_walk.closed_layout`: this bank may be fetched from the
+        next cycle on; rows close from top to bottom
     ``touched`` : out, :func:`~lmht.rtl.address_generator.touched_bits`, of a closed bank until it is freed
-    ``freed`` : in, one bit a bank
-    and those of :func:`~lmht.rtl.synapse_lanes.read_port`
+    ``fetch``, ``fetch_valid`` : in, :func:`~lmht.rtl.address_generator.fetch_layout`, a row of a closed bank; it is in
+        ``read_data``, :func:`~lmht.rtl.synapse_lanes.accumulator_row_layout`, ``FETCH_CYCLES`` cycles later
+    ``freed`` : in, one bit a bank; at the earliest with the last ``fetch`` of it
     ``pulses`` : out, ``frames``, ``events_in``, ``dropped`` (both up to one a projection), ``integrate``, ``stalls``
     ``errors`` : out, ``coordinates``, ``level``, ``rows``, ``kind``, of any projection
 
@@ -66,7 +67,9 @@ class Integrator(wiring.Component):
                 "closed_valid": Out(1),
                 "touched": Out(touched_bits(parameters)),
                 "freed": In(parameters.banks),
-                **read_port(parameters),
+                "fetch": In(fetch_layout(parameters)),
+                "fetch_valid": In(1),
+                "read_data": Out(accumulator_row_layout(parameters)),
                 "pulses": Out(self.PULSES),
                 "errors": Out(self.ERRORS),
             }
@@ -77,10 +80,13 @@ class Integrator(wiring.Component):
         parameters = self.parameters
         addresses: AddressGenerator | TapAddressGenerator
         lanes: SynapseLanes | TapLanes
+        fetcher: AddressGenerator | TapLanes
         if parameters.tap_unroll:
-            addresses, lanes = TapAddressGenerator(parameters=parameters), TapLanes(parameters=parameters)
+            addresses = TapAddressGenerator(parameters=parameters)
+            lanes = fetcher = TapLanes(parameters=parameters)
         else:
-            addresses, lanes = AddressGenerator(parameters=parameters), SynapseLanes(parameters=parameters)
+            addresses = fetcher = AddressGenerator(parameters=parameters)
+            lanes = SynapseLanes(parameters=parameters)
         m.submodules.address_generator, m.submodules.synapse_lanes = addresses, lanes
         filters = []
         for projection, own in enumerate(parameters.projections):
@@ -108,10 +114,8 @@ class Integrator(wiring.Component):
             lanes.operation_valid.eq(addresses.operation_valid),
             lanes.first.eq(addresses.first),
             addresses.freed.eq(self.freed),
-            lanes.reading.eq(self.reading),
-            lanes.read_bank.eq(self.read_bank),
-            lanes.read_row.eq(self.read_row),
-            lanes.read_enable.eq(self.read_enable),
+            fetcher.fetch.eq(self.fetch),
+            fetcher.fetch_valid.eq(self.fetch_valid),
             self.read_data.eq(lanes.read_data),
             self.touched.eq(addresses.touched),
             # A row may be read once its last operation has reached the memory.

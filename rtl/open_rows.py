@@ -6,6 +6,7 @@ from amaranth.hdl import Const, Module, Mux, Signal, Value
 from amaranth.utils import bits_for
 
 from lmht.rtl.event_address import exceeds, is_flat
+from lmht.rtl.pipeline import delay
 from lmht.rtl.tile_parameters import TileParameters
 
 __all__ = ["OpenRows", "next_bank"]
@@ -38,7 +39,9 @@ class OpenRows:
     bank : Value
         Bank of the lowest output row that the input row reaches.
     rows : Value
-        How many output rows above that one it reaches too.
+        How many output rows above that one it reaches too, a cycle late.
+    rows_now : Value
+        The same, not late.
     kernel_row : Value
         The kernel row that meets the lowest output row.
     weight_offset : Value
@@ -46,7 +49,7 @@ class OpenRows:
     fits : Value
         All output rows it reaches lie in the window. (One projection alone always fits once what can close has closed.)
     past : Value
-        It does not reach the base any more.
+        It does not reach the base any more; a cycle late.
     """
 
     def __init__(
@@ -109,9 +112,16 @@ class OpenRows:
         shift = stride.bit_length() - 1
         reached = ((kernel - 1) - kernel_row).as_unsigned() >> shift
         self.bank = bank
-        self.rows: Value = Const(0, 1) if own.open_rows == 1 else Mux(lowest < reached, lowest, reached)
+        self.rows_now: Value = Const(0, 1) if own.open_rows == 1 else Mux(lowest < reached, lowest, reached)
+        self.rows: Value = delay(m, self.rows_now, 1, name=f"{prefix}rows", reset_less=False)
         self.kernel_row = kernel_row
         self.weight_offset = weight_offset
         self.fits = ~exceeds(lowest, banks - 2) if len(parameters.projections) > 1 else Const(1, 1)
         # Where kernels do not touch, the rows between them count as the upper one's.
-        self.past = (lowest << shift) + kernel_row >= max(kernel, stride)
+        self.past = delay(
+            m,
+            (lowest << shift) + kernel_row >= max(kernel, stride),
+            1,
+            name=f"{prefix}past",
+            reset_less=False,
+        )

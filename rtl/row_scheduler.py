@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from lmht.rtl.event_address import first_operation_layout, is_flat
+from lmht.rtl.event_address import first_operation_layout, is_flat, lookup
 from lmht.rtl.event_filter import synapse_request_layout
 from lmht.rtl.events import EventKind
 from lmht.rtl.open_rows import OpenRows, next_bank
 from lmht.rtl.select import any_of
 from lmht.rtl.tile_parameters import TileParameters
 
-__all__ = ["INPUTS", "RowScheduler", "levels_layout", "request_ports", "scheduled_layout"]
+__all__ = ["INPUTS", "RowScheduler", "levels_layout", "request_ports", "rows_up", "scheduled_layout"]
 
 INPUTS = ("i", "residual")
 """Names of the input ports in the order of the projections."""
@@ -59,6 +59,11 @@ def request_ports(parameters: TileParameters) -> dict[str, wiring.Member]:
     }
 
 
+def rows_up(lowest: Value, bank: int, banks: int) -> Value:
+    """How many rows above `lowest`, the bank of the lowest row that an event reaches, the row of `bank` lies."""
+    return lookup([(other - bank) % banks for other in range(banks)], lowest)
+
+
 class RowScheduler(wiring.Component):
     """Keep the window of open output rows, and let pass what fits in it.
 
@@ -70,18 +75,20 @@ class RowScheduler(wiring.Component):
     -------
     ``i``, ``residual`` : in streams of :func:`~lmht.rtl.event_filter.synapse_request_layout`, the second one only
         with a second projection
-    ``busy`` : in, one bit a bank: it waits for its update, or is in it
-    ``waiting`` : out, an event waits for its bank, and nothing else can go
+    ``busy`` : in, one bit a bank: it waits for its update, or is in it; set at the latest in the second cycle after a
+        closing was taken
+    ``waiting`` : out, an event or a closing waits for a bank, and nothing else can go
     ``o`` : out stream of :func:`scheduled_layout`. Rows close from top to bottom, each behind the last event that
-        reaches it; their banks follow each other in turn, over frame ends, too
+        reaches it; their banks follow each other in turn, over frame ends, too. All banks that an event reaches,
+        and that of a row that closes, are not ``busy``
 
     A row closes when every projection has ended the last row of its map that reaches it; a frame's end closes all that
     are left. Of two projections the residual one goes first, unless it is so far ahead that the rows it reaches
-    are not open yet, or that the bank of the lowest one is ``busy``; then it waits, and the other one goes on. At its
+    are not open yet, or that the bank of one of them is ``busy``; then it waits, and the other one goes on. At its
     frame's end it waits for the other one's.
 
-    Latency: none; ``o`` may change until it is taken. Throughput: one event a cycle, a cycle for each row end and for
-    each closing.
+    Latency: none; ``o`` may change until it is taken. Throughput: one event a cycle, two cycles for each row end and
+    for each closing: in the second one it is found what the new window lets pass.
     """
 
     def __init__(self, *, parameters: TileParameters):
@@ -121,37 +128,62 @@ class RowScheduler(wiring.Component):
         ]
         ended = Cat(head.valid & (head.payload.kind == EventKind.FRAME_END) for head in heads)
         past = Cat(open_rows.past for open_rows in rows)
-        last = rows_left == 0
+        last = Signal(init=height == 1)
+        # Whether what comes next must wait for a bank, and what the window reaches, is found a cycle ahead: in the
+        # first cycle of a new window nothing passes.
+        changed = Signal(init=1)
+        close_blocked = Signal()
+        blocked = Signal(len(heads))
+        m.d.sync += close_blocked.eq(self.busy.bit_select(base_bank, 1))
+        for projection, open_rows in enumerate(rows):
+            m.d.sync += blocked[projection].eq(
+                any_of(
+                    self.busy[bank] & (rows_up(open_rows.bank, bank, banks) <= open_rows.rows_now)
+                    for bank in range(banks)
+                )
+            )
+        want_close = Signal()
         m.d.comb += [
             following_bank.eq(next_bank(base_bank, banks)),
-            offer_close.eq(Mux(last, ended.all(), (past | ended).all())),
+            want_close.eq(~changed & Mux(last, ended.all(), (past | ended).all())),
+            offer_close.eq(want_close & ~close_blocked),
             close.eq(offer_close & self.o.ready),
             frame_end.eq(close & last),
         ]
+        m.d.sync += changed.eq(close | any_of(row_ends))
         with m.If(close):
-            m.d.sync += [base_bank.eq(following_bank), rows_left.eq(Mux(last, height - 1, rows_left - 1))]
+            m.d.sync += [
+                base_bank.eq(following_bank),
+                rows_left.eq(Mux(last, height - 1, rows_left - 1)),
+                last.eq(Mux(last, height == 1, rows_left == 1)),
+            ]
 
-        taken: Value = offer_close
+        taken: Value = want_close
         waits = Signal(len(heads))
         for projection in reversed(range(len(heads))):
             head, open_rows = heads[projection], rows[projection]
             able = Signal(name=f"able_{projection}")
-            # A single projection has nobody to let go first.
-            blocked = self.busy.bit_select(open_rows.bank, 1) if len(heads) > 1 else Const(0)
-            fits = head.valid & (head.payload.kind == EventKind.EVENT) & open_rows.fits
+            fits = head.valid & (head.payload.kind == EventKind.EVENT) & open_rows.fits & ~changed
             m.d.comb += [
-                able.eq(fits & ~blocked & ~taken),
-                waits[projection].eq(fits & blocked),
+                able.eq(fits & ~blocked[projection] & ~taken),
+                waits[projection].eq(fits & blocked[projection]),
                 row_ends[projection].eq(
-                    head.valid & (head.payload.kind == EventKind.ROW_END) & open_rows.fits & ~offer_close
+                    head.valid
+                    & (head.payload.kind == EventKind.ROW_END)
+                    & open_rows.fits
+                    & ~changed
+                    & ~want_close
                 ),
                 head.ready.eq((able & self.o.ready) | row_ends[projection] | frame_end),
             ]
             taken = taken | able
             with m.If(able):
                 self._offer(m, projection, open_rows)
-        m.d.comb += [self.o.valid.eq(taken), self.waiting.eq(waits.any() & ~taken)]
-        with m.If(offer_close):
+        m.d.comb += [
+            self.o.valid.eq((taken & ~want_close) | offer_close),
+            self.waiting.eq((waits.any() & ~taken) | (want_close & close_blocked)),
+        ]
+        with m.If(want_close):
             m.d.comb += [
                 self.o.payload.is_close.eq(1),
                 self.o.payload.bank.eq(base_bank),

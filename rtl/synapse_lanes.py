@@ -1,4 +1,4 @@
-"""The integrating part of a tile: weight memories, multipliers, and the banks of accumulators."""
+"""The integrating part of a tile: weight memories, multipliers, and the memory of accumulators."""
 
 from __future__ import annotations
 
@@ -6,18 +6,10 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from lmht.rtl.accumulators import (
-    FIRST_CYCLE,
-    FORWARDED,
-    PRODUCT_CYCLE,
-    READ_CYCLES,
-    WRITTEN_CYCLE,
-    AccumulatorBanks,
-)
+from lmht.rtl.accumulators import PRODUCT_CYCLE, WRITTEN_CYCLE, AccumulatorMemory
 from lmht.rtl.address_generator import FIRST_CYCLES, operation_layout
-from lmht.rtl.event_address import column_reach
 from lmht.rtl.memory import Ram
-from lmht.rtl.memory_shape import MemoryShape
+from lmht.rtl.operation_distance import least_distance
 from lmht.rtl.pipeline import delay
 from lmht.rtl.ports import LoadSignature
 from lmht.rtl.tile_parameters import WEIGHT_MEMORIES, TileParameters
@@ -26,41 +18,29 @@ __all__ = [
     "SynapseLanes",
     "accumulator_row_layout",
     "accumulators_layout",
-    "read_port",
+    "multiplied_row",
     "shifted_weight",
     "weight_ports",
 ]
 
-WEIGHT_CYCLES = READ_CYCLES + 1
-"""Cycles from an operation to its weights at the multipliers. Block RAMs, multipliers and accumulators lie far from
-each other in an FPGA: each way between them gets a register of its own."""
+READ_CYCLES = 2
+"""Cycles from an operation to its weights, which are then at the multipliers."""
 PRODUCT_CYCLES = 2
-"""Cycles from there to the products at the adders."""
-ACCUMULATOR_CYCLE = WEIGHT_CYCLES + PRODUCT_CYCLES - PRODUCT_CYCLE
+"""Cycles from there to the products at the adders: registers on both sides of each multiplier."""
+ACCUMULATOR_CYCLE = READ_CYCLES + PRODUCT_CYCLES - PRODUCT_CYCLE
 """Cycle of an operation in which the read of its accumulators begins, so that operands and products meet."""
+FETCH_CYCLES = 1 + ACCUMULATOR_CYCLE + PRODUCT_CYCLE
+"""Cycles from the request of an accumulator row (:func:`~lmht.rtl.address_generator.fetch_layout`) to the row."""
 
 
 def accumulator_row_layout(parameters: TileParameters) -> data.ArrayLayout:
-    """One row of a bank: ``A[u]`` of every lane, ``lanes x T_in`` signed fields of ``AB`` bits."""
+    """One row of the accumulator memory: ``A[u]`` of every lane, ``lanes x T_in`` signed fields of ``AB`` bits."""
     return data.ArrayLayout(accumulators_layout(parameters), parameters.lanes)
 
 
 def accumulators_layout(parameters: TileParameters) -> data.ArrayLayout:
     """``A[u]`` of one neuron: ``T_in`` signed fields of ``AB`` bits."""
     return data.ArrayLayout(signed(parameters.neuron.accumulator_bits), parameters.neuron.input_steps)
-
-
-def read_port(parameters: TileParameters) -> dict[str, wiring.Member]:
-    """Members through which an update reads the banks that it owns (``reading``, one bit each): row ``read_row`` of
-    ``read_bank`` is in ``read_data`` 2 cycles later; ``read_enable`` = 0 holds that."""
-    rows = MemoryShape(width=accumulator_row_layout(parameters).size, depth=parameters.bank_rows)
-    return {
-        "reading": In(parameters.banks),
-        "read_bank": In(range(parameters.banks)),
-        "read_row": In(rows.row_bits),
-        "read_enable": In(1),
-        "read_data": Out(accumulator_row_layout(parameters)),
-    }
 
 
 def weight_ports(parameters: TileParameters) -> dict[str, wiring.Member]:
@@ -74,6 +54,19 @@ def weight_ports(parameters: TileParameters) -> dict[str, wiring.Member]:
 def shifted_weight(weight: Value, shift: int) -> Value:
     """A weight of a memory row as a signed number, shifted left."""
     return Cat(Const(0, shift), weight).as_signed()
+
+
+def multiplied_row(
+    m: Module, parameters: TileParameters, weights: list[Value], levels: data.View, *, name: str
+) -> data.View:
+    """``w k[u]`` of every lane and step, :data:`PRODUCT_CYCLES` later: :func:`accumulator_row_layout`."""
+    row = Signal(accumulator_row_layout(parameters), name=f"{name}_row", reset_less=True)
+    held_levels = delay(m, levels, PRODUCT_CYCLES - 1, name=f"{name}_levels")
+    for lane, weight in enumerate(weights):
+        held_weight = delay(m, weight, PRODUCT_CYCLES - 1, name=f"{name}_weight_{lane}")
+        for step in range(parameters.neuron.input_steps):
+            m.d.sync += row[lane][step].eq(held_weight * held_levels[step])
+    return row
 
 
 class SynapseLanes(wiring.Component):
@@ -90,17 +83,17 @@ class SynapseLanes(wiring.Component):
     ``first`` : in, ``FIRST_CYCLES`` cycles later: the accumulators start at zero
     ``load_weights``, ``load_residual_weights`` : in, :class:`~lmht.rtl.ports.LoadSignature`, the second one only with a
         second projection
-    and those of :func:`read_port`
+    ``read_data`` : out, :func:`accumulator_row_layout`, ``FETCH_CYCLES - 1`` cycles behind an operation that is not
+        valid: the accumulator row that it names
 
-    A bank is either integrated into or read: while it is ``reading``, and for :attr:`SETTLE_CYCLES` cycles before, no
-    operation may touch it. Rows need no clearing: the first operation on one starts at zero.
-
-    Operations may hit the same row in every cycle. Where an event meets one pixel and all its groups, a row returns
-    every `groups` cycles at the earliest; for distances that cannot occur nothing is forwarded.
+    An operation and a row to be shown share the memory's read port, one a cycle. Rows need no clearing: the first
+    operation on one starts at zero. Operations may follow each other on a row as soon as
+    :func:`~lmht.rtl.operation_distance.least_distance` says.
     """
 
-    SETTLE_CYCLES = ACCUMULATOR_CYCLE + WRITTEN_CYCLE
-    """Cycles after an operation from which a read of its accumulator row sees the result."""
+    SETTLE_CYCLES = WRITTEN_CYCLE - 3
+    """Cycles after the closing of an accumulator row's last operation from which the row may be asked for: a closing
+    takes a cycle of its own, the request comes a cycle behind it at the earliest, and takes one to the operation."""
 
     def __init__(self, *, parameters: TileParameters):
         self.parameters = parameters
@@ -110,56 +103,45 @@ class SynapseLanes(wiring.Component):
                 "operation_valid": In(1),
                 "first": In(1),
                 **weight_ports(parameters),
-                **read_port(parameters),
+                "read_data": Out(accumulator_row_layout(parameters)),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         parameters = self.parameters
-        m.submodules.accumulators = accumulators = AccumulatorBanks(
+        m.submodules.accumulators = accumulators = AccumulatorMemory(
             row=accumulator_row_layout(parameters),
             banks=parameters.banks,
             rows=parameters.bank_rows,
-            distances=[distance for distance in FORWARDED if self._possible(distance)],
+            least_distance=least_distance(parameters),
         )
-        target = Signal(
-            data.StructLayout({"bank": accumulators.bank.shape(), "row": accumulators.row.shape()})
-        )
-        late = delay(m, target, ACCUMULATOR_CYCLE, name="target_late")
+        first_cycles = ACCUMULATOR_CYCLE + accumulators.first_cycle - FIRST_CYCLES
         m.d.comb += [
-            target.bank.eq(self.operation.bank),
-            target.row.eq(self.operation.row),
-            accumulators.bank.eq(late.bank),
-            accumulators.row.eq(late.row),
             accumulators.valid.eq(
                 delay(m, self.operation_valid, ACCUMULATOR_CYCLE, name="valid_late", reset_less=False)
             ),
-            accumulators.first.eq(
-                delay(m, self.first, ACCUMULATOR_CYCLE + FIRST_CYCLE - FIRST_CYCLES, name="first_late")
-            ),
+            accumulators.bank.eq(delay(m, self.operation.bank, ACCUMULATOR_CYCLE, name="bank_late")),
+            accumulators.row.eq(delay(m, self.operation.row, ACCUMULATOR_CYCLE, name="row_late")),
+            accumulators.first.eq(delay(m, self.first, first_cycles, name="first_late")),
             accumulators.products.eq(self._products(m)),
-            accumulators.reading.eq(self.reading),
-            accumulators.read_bank.eq(self.read_bank),
-            accumulators.read_row.eq(self.read_row),
-            accumulators.read_enable.eq(self.read_enable),
             self.read_data.eq(accumulators.read_data),
         ]
         return m
 
     def _products(self, m: Module) -> data.View:
-        """Weights times levels, ``WEIGHT_CYCLES + PRODUCT_CYCLES`` behind the operation."""
+        """Weights times levels, ``READ_CYCLES + PRODUCT_CYCLES`` behind the operation."""
         parameters = self.parameters
         lanes = parameters.lanes
         weight_rows = []
-        for index, projection in enumerate(parameters.projections):
+        for index, own in enumerate(parameters.projections):
             name = WEIGHT_MEMORIES[index]
             ram = Ram(m, name, shape=parameters.memories[name])
             ram.connect_load(m, getattr(self, f"load_{name}"))
             m.d.comb += ram.read_row.eq(self.operation.weight_row)
             weight_rows.append(
                 [
-                    shifted_weight(ram.read_data.word_select(lane, projection.weight_bits), projection.shift)
+                    shifted_weight(ram.read_data.word_select(lane, own.weight_bits), own.shift)
                     for lane in range(lanes)
                 ]
             )
@@ -167,20 +149,5 @@ class SynapseLanes(wiring.Component):
         if len(weight_rows) > 1:
             of_residual = delay(m, self.operation.projection, READ_CYCLES, name="of_residual")
             weights = [Mux(of_residual, other, main) for main, other in zip(*weight_rows, strict=True)]
-        levels = delay(m, self.operation.levels, WEIGHT_CYCLES, name="levels")
-        multiplied_row = Signal(accumulator_row_layout(parameters), reset_less=True)
-        for lane in range(lanes):
-            weight = delay(m, weights[lane], WEIGHT_CYCLES - READ_CYCLES, name=f"weight_{lane}")
-            for step in range(parameters.neuron.input_steps):
-                m.d.sync += multiplied_row[lane][step].eq(weight * levels[step])
-        return delay(m, multiplied_row, PRODUCT_CYCLES - 1, name="product_row")
-
-    def _possible(self, distance: int) -> bool:
-        """Whether two operations `distance` cycles apart can hit the same row."""
-        parameters = self.parameters
-        one_pixel = all(
-            reach == 1
-            for index, projection in enumerate(parameters.projections)
-            for reach in (projection.open_rows, column_reach(parameters, index))
-        )
-        return parameters.groups <= distance if one_pixel and not parameters.partial else True
+        levels = delay(m, self.operation.levels, READ_CYCLES, name="levels")
+        return multiplied_row(m, parameters, weights, levels, name="product")

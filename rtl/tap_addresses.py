@@ -8,7 +8,7 @@ from amaranth.lib import data, wiring
 from lmht.rtl.address_generator import AddressGenerator, address_ports, weight_row_bits
 from lmht.rtl.event_address import column_banks, lookup
 from lmht.rtl.pipeline import delay
-from lmht.rtl.row_scheduler import INPUTS, RowScheduler, levels_layout
+from lmht.rtl.row_scheduler import INPUTS, RowScheduler, levels_layout, rows_up
 from lmht.rtl.select import any_of
 from lmht.rtl.tile_parameters import TileParameters
 
@@ -57,8 +57,7 @@ class TapAddressGenerator(wiring.Component):
     and the others of :class:`~lmht.rtl.address_generator.AddressGenerator`; ``touched`` is complete 2 cycles after the
     row's last operation
 
-    An event takes a cycle for each group of lanes it meets, and waits until all rows it reaches are free. Closing takes
-    a cycle, a row end none behind an event that takes longer than a cycle.
+    An event takes a cycle for each group of lanes it meets, a closing one.
     """
 
     PULSES = AddressGenerator.PULSES
@@ -87,15 +86,13 @@ class TapAddressGenerator(wiring.Component):
         item_valid = Signal()
         reached = Signal(banks, reset_less=True)
         busy = Signal(banks)  # banks that wait for their update, or are in it
-        free = Signal()
         issue = Signal()
         close = Signal()
         last_group = item.first.groups == 0
         m.d.comb += [
             scheduler.busy.eq(busy),
-            free.eq(~(busy & reached).any()),
-            issue.eq(item_valid & ~item.is_close & free),
-            close.eq(item_valid & item.is_close & free),
+            issue.eq(item_valid & ~item.is_close),
+            close.eq(item_valid & item.is_close),
             offered.ready.eq(~item_valid | close | (issue & last_group)),
         ]
         m.d.sync += busy.eq((busy & ~self.freed) | Mux(close, reached, 0))
@@ -112,7 +109,7 @@ class TapAddressGenerator(wiring.Component):
                 # A closing reaches its own row only.
                 reached.eq(
                     Cat(
-                        self._rows_up(offered.payload.bank, bank) <= offered.payload.rows
+                        rows_up(offered.payload.bank, bank, banks) <= offered.payload.rows
                         for bank in range(banks)
                     )
                 ),
@@ -129,10 +126,10 @@ class TapAddressGenerator(wiring.Component):
             self.closed.error.eq(item.error),
             self.pulses.frames.eq(close & item.last),
             self.pulses.integrate.eq(issue),
-            self.pulses.stalls.eq(Mux(item_valid, ~free, scheduler.waiting)),
+            self.pulses.stalls.eq(~item_valid & scheduler.waiting),
         ]
         for bank in range(banks):
-            up = self._rows_up(item.bank, bank)
+            up = rows_up(item.bank, bank, banks)
             m.d.sync += [
                 self.operation.rows[bank].reached.eq(reached[bank]),
                 self.operation.rows[bank].kernel_row.eq(
@@ -158,11 +155,6 @@ class TapAddressGenerator(wiring.Component):
         m.d.sync += complete.eq(issue if parameters.partial else issue & last_group)
         self._touch(m, places, complete)
         return m
-
-    def _rows_up(self, lowest: Value, bank: int) -> Value:
-        """How many rows above the lowest one that an event reaches the row of `bank` lies."""
-        banks = self.parameters.banks
-        return lookup([(other - bank) % banks for other in range(banks)], lowest)
 
     def _columns_left(self, rightmost: Value, column_bank: int) -> Value:
         """How far to the left of the rightmost column that an event reaches the one in `column_bank` lies."""

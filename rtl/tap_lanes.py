@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Array, Cat, Module, Mux, Value
 from amaranth.lib import data, wiring
-from amaranth.lib.wiring import In
+from amaranth.lib.wiring import In, Out
 
-from lmht.rtl.accumulators import FIRST_CYCLE, PRODUCT_CYCLE, READ_CYCLES, WRITTEN_CYCLE, AccumulatorBanks
-from lmht.rtl.address_generator import FIRST_CYCLES
+from lmht.rtl.accumulators import PRODUCT_CYCLE, WRITTEN_CYCLE, AccumulatorMemory
+from lmht.rtl.address_generator import FIRST_CYCLES, fetch_layout
 from lmht.rtl.event_address import column_banks, lookup
 from lmht.rtl.memory import Ram
+from lmht.rtl.operation_distance import least_distance
 from lmht.rtl.pipeline import delay
 from lmht.rtl.synapse_lanes import (
+    FETCH_CYCLES,
     PRODUCT_CYCLES,
+    READ_CYCLES,
     accumulator_row_layout,
-    read_port,
+    multiplied_row,
     shifted_weight,
     weight_ports,
 )
@@ -27,6 +30,8 @@ WEIGHT_CYCLES = READ_CYCLES + 2
 """Cycles from an operation to its weights at the multipliers: their read, the choice of kernel rows, that of taps."""
 ACCUMULATOR_CYCLE = WEIGHT_CYCLES + PRODUCT_CYCLES - PRODUCT_CYCLE
 """Cycle of an operation in which the read of its accumulators begins, so that operands and products meet."""
+SHOW_CYCLE = FETCH_CYCLES - PRODUCT_CYCLE
+"""Cycle of a request in which the read of its row begins, so that it takes as long as in other synapse lanes."""
 
 
 class TapLanes(wiring.Component):
@@ -45,14 +50,16 @@ class TapLanes(wiring.Component):
         start at zero
     ``load_weights``, ``load_residual_weights`` : in, :class:`~lmht.rtl.ports.LoadSignature`, the second one only with a
         second projection
-    and those of :func:`~lmht.rtl.synapse_lanes.read_port`
+    ``fetch``, ``fetch_valid`` : in, :func:`~lmht.rtl.address_generator.fetch_layout`: this row is in ``read_data``
+        ``FETCH_CYCLES`` cycles later; beside the operations, which lie in other banks
+    ``read_data`` : out, :func:`~lmht.rtl.synapse_lanes.accumulator_row_layout`
 
     Column ``x`` lies in column bank ``x`` modulo the number of columns that an event reaches: no two of its taps meet
     in one memory. The rest as in :class:`~lmht.rtl.synapse_lanes.SynapseLanes`.
     """
 
-    SETTLE_CYCLES = ACCUMULATOR_CYCLE + WRITTEN_CYCLE
-    """Cycles after an operation from which a read of its accumulator rows sees the result."""
+    SETTLE_CYCLES = ACCUMULATOR_CYCLE + WRITTEN_CYCLE - SHOW_CYCLE - 2
+    """As in :class:`~lmht.rtl.synapse_lanes.SynapseLanes`; a request does not take the way of the operations."""
 
     def __init__(self, *, parameters: TileParameters):
         self.parameters = parameters
@@ -66,7 +73,9 @@ class TapLanes(wiring.Component):
                 "operation_valid": In(1),
                 "first": In(data.ArrayLayout(columns, parameters.banks)),
                 **weight_ports(parameters),
-                **read_port(parameters),
+                "fetch": In(fetch_layout(parameters)),
+                "fetch_valid": In(1),
+                "read_data": Out(accumulator_row_layout(parameters)),
             }
         )
 
@@ -79,32 +88,39 @@ class TapLanes(wiring.Component):
         valid = delay(m, self.operation_valid, ACCUMULATOR_CYCLE, name="valid_late", reset_less=False)
         row_targets = delay(m, self.operation.rows, ACCUMULATOR_CYCLE, name="rows_late")
         column_targets = delay(m, self.operation.columns, ACCUMULATOR_CYCLE, name="columns_late")
-        first = delay(m, self.first, ACCUMULATOR_CYCLE + FIRST_CYCLE - FIRST_CYCLES, name="first_late")
+        fetch = delay(m, self.fetch, SHOW_CYCLE, name="fetch_late")
+        shows = delay(m, self.fetch_valid, SHOW_CYCLE, name="fetch_valid_late", reset_less=False)
 
         read_rows = []
         for bank in range(parameters.banks):
             shown = []
             for column in range(self._columns):
-                accumulators = AccumulatorBanks(row=accumulator_row_layout(parameters), banks=1, rows=rows)
+                accumulators = AccumulatorMemory(
+                    row=accumulator_row_layout(parameters),
+                    banks=1,
+                    rows=rows,
+                    least_distance=least_distance(parameters),
+                )
                 m.submodules[f"accumulators_{bank}_{column}"] = accumulators
+                first_cycles = ACCUMULATOR_CYCLE + accumulators.first_cycle - FIRST_CYCLES
                 target = column_targets[column]
                 m.d.comb += [
                     accumulators.valid.eq(valid & row_targets[bank].reached & target.reached),
-                    accumulators.row.eq(self._memory_row(target.row)),
-                    accumulators.first.eq(first[bank][column]),
+                    accumulators.row.eq(
+                        self._memory_row(Mux(shows & (fetch.bank == bank), fetch.row, target.row))
+                    ),
+                    accumulators.first.eq(
+                        delay(m, self.first[bank][column], first_cycles, name=f"first_late_{bank}_{column}")
+                    ),
                     accumulators.products.eq(products[bank][column]),
-                    accumulators.reading.eq(self.reading[bank]),
-                    accumulators.read_row.eq(self._memory_row(self.read_row)),
-                    accumulators.read_enable.eq(self.read_enable),
                 ]
                 shown.append(accumulators.read_data.as_value())
             read_rows.append(shown)
         table = [row // groups % self._columns for row in range(parameters.bank_rows)]
-        column_shown = delay(
-            m, lookup(table, self.read_row), READ_CYCLES, name="column_shown", enable=self.read_enable
-        )
+        column_shown = delay(m, lookup(table, fetch.row), PRODUCT_CYCLE, name="column_shown")
+        bank_shown = delay(m, fetch.bank, PRODUCT_CYCLE, name="bank_shown")
         m.d.comb += self.read_data.as_value().eq(
-            Array(Array(shown)[column_shown] for shown in read_rows)[self.read_bank]
+            Array(Array(shown)[column_shown] for shown in read_rows)[bank_shown]
         )
         return m
 
@@ -149,15 +165,13 @@ class TapLanes(wiring.Component):
                     for kernel, own in zip(kernels, parameters.projections, strict=True)
                 ]
                 place = f"{bank}_{column}"
-                row = Signal(accumulator_row_layout(parameters), name=f"multiplied_{place}", reset_less=True)
+                weights = []
                 for lane in range(lanes):
                     weight = choices[0][lane]
                     if len(choices) > 1:
                         weight = Mux(of_residual, choices[1][lane], weight)
-                    weight = delay(m, weight, 1, name=f"weight_{place}_{lane}")
-                    for step in range(parameters.neuron.input_steps):
-                        m.d.sync += row[lane][step].eq(weight * levels[step])
-                products[-1].append(delay(m, row, PRODUCT_CYCLES - 1, name=f"product_{place}"))
+                    weights.append(delay(m, weight, 1, name=f"weight_{place}_{lane}"))
+                products[-1].append(multiplied_row(m, parameters, weights, levels, name=f"product_{place}"))
         return products
 
     def _lane_weights(self, kernel_row: Value, taps: int, tap: Value, bits: int, shift: int) -> list[Value]:

@@ -85,7 +85,7 @@ class Tile(wiring.Component):
             connect(m, wiring.flipped(getattr(self, f"load_{name}")), getattr(owner, f"load_{name}"))
         for name in ("closed", "closed_valid", "touched", "read_data"):
             m.d.comb += getattr(sequencer, name).eq(getattr(integrator, name))
-        for name in ("freed", "reading", "read_bank", "read_row", "read_enable"):
+        for name in ("freed", "fetch", "fetch_valid"):
             m.d.comb += getattr(integrator, name).eq(getattr(sequencer, name))
         m.d.comb += sequencer.silent.eq(neurons.silent)
         connect(m, sequencer.o, neurons.i)

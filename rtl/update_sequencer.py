@@ -1,14 +1,16 @@
-"""Reads closed rows of the map and feeds their neurons to the neuron array, while other rows integrate."""
+"""Fetches the accumulators of closed rows and feeds their neurons to the neuron array, while other rows integrate."""
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out, connect
+from amaranth.lib.wiring import In, Out
 
+from lmht.rtl.address_generator import fetch_layout
+from lmht.rtl.pipeline import constant_terms, delay
 from lmht.rtl.pixel_walk import PixelWalk, closed_layout, touched_layout
-from lmht.rtl.row_fetch import RowFetch
-from lmht.rtl.synapse_lanes import accumulator_row_layout, accumulators_layout
+from lmht.rtl.row_queue import RowQueue
+from lmht.rtl.synapse_lanes import FETCH_CYCLES, accumulator_row_layout, accumulators_layout
 from lmht.rtl.tile_parameters import TileParameters
 
 __all__ = ["UpdateSequencer", "update_row_layout"]
@@ -34,6 +36,22 @@ def update_row_layout(parameters: TileParameters) -> data.StructLayout:
     )
 
 
+def _tag_layout(parameters: TileParameters) -> data.StructLayout:
+    """What belongs to an accumulator row: ``untouched``, it counts as zeros; ``last_part`` of its pixel."""
+    return data.StructLayout(
+        {
+            "x": range(parameters.width),
+            "untouched": 1,
+            "quiet": 1,
+            "last_part": 1,
+            "last": 1,
+            "frame": 1,
+            "error": 1,
+            "empty": 1,
+        }
+    )
+
+
 class UpdateSequencer(wiring.Component):
     """Turn closed rows of the map into update rows, in ascending order of pixels and neurons.
 
@@ -43,14 +61,15 @@ class UpdateSequencer(wiring.Component):
 
     Members
     -------
-    ``closed``, ``closed_valid`` : in, :func:`~lmht.rtl.pixel_walk.closed_layout`, when the bank may be read
+    ``closed``, ``closed_valid`` : in, :func:`~lmht.rtl.pixel_walk.closed_layout`; the bank may be fetched from the next
+        cycle on
     ``touched`` : in, :func:`~lmht.rtl.pixel_walk.touched_layout`: a bit a pixel, or an accumulator row if
         ``parameters.partial``; that of a bank stays as it is until the bank is freed
     ``silent`` : in, pixels without events have no spikes; constant while frames run
-    ``freed`` : out, one bit a bank: what it held has been read
-    ``reading``, ``read_bank``, ``read_row``, ``read_enable``, ``read_data`` : the banks' read port
-        (:class:`~lmht.rtl.synapse_lanes.SynapseLanes`); a bank is ``reading`` from the cycle after its closing until
-        it has been freed, which costs the way to the memories no logic
+    ``freed`` : out, one bit a bank, with the last ``fetch`` of it or later
+    ``fetch``, ``fetch_valid`` : out, :func:`~lmht.rtl.address_generator.fetch_layout`, an accumulator row that is asked
+        for; only such that an event has touched
+    ``read_data`` : in, this row, ``FETCH_CYCLES`` later
     ``o`` : out stream of :func:`update_row_layout`, ``update_rows`` a pixel
     ``pulses`` : out, ``skipped`` pixels
 
@@ -58,9 +77,8 @@ class UpdateSequencer(wiring.Component):
     other costs one word with ``empty``. Otherwise they are sent all the same, with ``constant_events`` as ``quiet``;
     what no event has touched counts as zeros. A classifier always sends its pixel.
 
-    Throughput: one update row a cycle inside an accumulator row, and one accumulator row a cycle, but for 2 cycles from
-    one row of the map to the next. A bank is freed when its last accumulator row has been taken, before the
-    last update rows leave.
+    Throughput: one update row every ``mix_phases`` cycles, every cycle with ``constant_events``. Latency: up to
+    ``FETCH_CYCLES + 3`` cycles from a pixel to its first update row.
     """
 
     PULSES = PixelWalk.PULSES
@@ -69,6 +87,7 @@ class UpdateSequencer(wiring.Component):
         self.parameters = parameters
         banks, width = parameters.banks, parameters.width
         self._parts_touched = parameters.groups if parameters.partial else 1
+        self._final_slots = parameters.update_rows - (parameters.groups - 1) * parameters.row_slots
         super().__init__(
             {
                 "closed": In(closed_layout(banks)),
@@ -76,10 +95,8 @@ class UpdateSequencer(wiring.Component):
                 "touched": In(touched_layout(width=width, banks=banks, parts=self._parts_touched)),
                 "silent": In(1),
                 "freed": Out(banks),
-                "reading": Out(banks),
-                "read_bank": Out(range(banks)),
-                "read_row": Out(range(parameters.bank_rows)),
-                "read_enable": Out(1),
+                "fetch": Out(fetch_layout(parameters)),
+                "fetch_valid": Out(1),
                 "read_data": In(accumulator_row_layout(parameters)),
                 "o": Out(stream.Signature(update_row_layout(parameters))),
                 "pulses": Out(self.PULSES),
@@ -89,66 +106,99 @@ class UpdateSequencer(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         parameters = self.parameters
-        slots = parameters.row_slots
-
         m.submodules.walk = walk = PixelWalk(
             width=parameters.width,
             banks=parameters.banks,
             parts=self._parts_touched,
             skips=parameters.skip_quiet and not parameters.neuron.is_classifier,
         )
-        m.submodules.fetch = fetch = RowFetch(
-            width=parameters.width,
-            banks=parameters.banks,
-            parts=parameters.groups,
-            partial=parameters.partial,
+        # A quiet pixel's update row takes the neuron array a cycle; the last accumulator row of a pixel may hold fewer.
+        cycles = 1 if parameters.constant_events else parameters.mix_phases
+        m.submodules.queue = queue = RowQueue(
+            row=accumulator_row_layout(parameters),
+            tag=_tag_layout(parameters),
+            answer_cycles=1 + FETCH_CYCLES,
+            interval=min(parameters.row_slots, self._final_slots) * cycles,
         )
-        connect(m, walk.o, fetch.i)
         m.d.comb += [
             walk.closed.eq(self.closed),
             walk.closed_valid.eq(self.closed_valid),
             walk.touched.eq(self.touched),
             walk.silent.eq(self.silent),
             self.pulses.eq(walk.pulses),
-            self.freed.eq(walk.freed | fetch.freed),
-            self.read_bank.eq(fetch.read_bank),
-            self.read_row.eq(fetch.read_row),
-            self.read_enable.eq(fetch.read_enable),
+            queue.answer.eq(self.read_data),
         ]
+        self._ask(m, walk, queue)
+        self._send(m, queue)
+        return m
 
-        for bank in range(parameters.banks):
-            with m.If(self.closed_valid & (self.closed.bank == bank)):
-                m.d.sync += self.reading[bank].eq(1)
-            with m.Elif(self.freed[bank]):
-                m.d.sync += self.reading[bank].eq(0)
-
-        # An accumulator row is shifted out: slot 0 is on the output.
-        fetched = fetch.o.payload
-        row = Signal(data.ArrayLayout(self.o.payload["accumulators"].shape(), slots), reset_less=True)
-        tag = Signal(fetched.shape(), reset_less=True)
-        left = Signal(range(slots + 1))  # slots still to leave
-        final_slots = parameters.update_rows - (parameters.groups - 1) * slots
+    def _ask(self, m: Module, walk: PixelWalk, queue: RowQueue) -> None:
+        """Ask for the rows of a pixel one after the other; a row of the map without any asks for nothing, but waits its
+        turn."""
+        parameters = self.parameters
+        parts = parameters.groups
+        pixel = walk.o.payload
+        part = Signal(range(parts))
+        last_part = Signal()
+        touched = pixel.touched.bit_select(part, 1) if parameters.partial else pixel.touched
         m.d.comb += [
-            self.o.valid.eq(left != 0),
-            self.o.payload.accumulators.eq(row[0]),
+            last_part.eq((part == parts - 1) | pixel.empty),
+            walk.o.ready.eq(queue.room & last_part),
+            queue.request.eq(walk.o.valid & queue.room),
+            # What no event has touched counts as zeros: it is not worth a cycle of the integration.
+            queue.answered.eq(touched),
+            queue.tag.x.eq(pixel.x),
+            queue.tag.untouched.eq(~touched),
+            queue.tag.quiet.eq(~pixel.touched.any() & ~pixel.empty),
+            queue.tag.last_part.eq(last_part),
+            queue.tag.last.eq(pixel.last & last_part),
+            queue.tag.frame.eq(pixel.frame),
+            queue.tag.error.eq(pixel.error),
+            queue.tag.empty.eq(pixel.empty),
+        ]
+        leaving = Signal(parameters.banks)
+        m.d.sync += [
+            self.fetch_valid.eq(queue.request & queue.answered),
+            self.fetch.bank.eq(pixel.bank),
+            leaving.eq(0),
+        ]
+        with m.If(queue.request):
+            m.d.sync += [
+                part.eq(Mux(last_part, 0, part + 1)),
+                self.fetch.row.eq(Mux(part == 0, _times(pixel.x, parts), self.fetch.row + 1)),
+            ]
+            with m.If(last_part & pixel.last & ~pixel.empty):
+                m.d.sync += leaving.bit_select(pixel.bank, 1).eq(1)
+        m.d.comb += self.freed.eq(leaving | delay(m, walk.freed, 1, name="skipped", reset_less=False))
+
+    def _send(self, m: Module, queue: RowQueue) -> None:
+        """Update rows of an accumulator row leave one after the other."""
+        parameters = self.parameters
+        slots = parameters.row_slots
+        tag, row = queue.o.payload.tag, queue.o.payload.row.as_value()
+        slot = Signal(range(slots))
+        last_slot = Signal()
+        width = self.o.payload.accumulators.as_value().shape().width
+        m.d.comb += [
+            last_slot.eq((slot == Mux(tag.last_part, self._final_slots, slots) - 1) | tag.empty),
+            queue.o.ready.eq(self.o.ready & last_slot),
+            self.o.valid.eq(queue.o.valid),
+            self.o.payload.accumulators.as_value().eq(Mux(tag.untouched, 0, row.word_select(slot, width))),
             self.o.payload.x.eq(tag.x),
-            self.o.payload.last.eq(tag.last & (left == 1)),
+            self.o.payload.last.eq(tag.last & last_slot),
             self.o.payload.frame.eq(tag.frame),
             self.o.payload.error.eq(tag.error),
             self.o.payload.empty.eq(tag.empty),
             self.o.payload.quiet.eq(tag.quiet & int(parameters.constant_events)),
-            fetch.o.ready.eq((left == 0) | ((left == 1) & self.o.ready)),
         ]
         with m.If(self.o.valid & self.o.ready):
-            m.d.sync += left.eq(left - 1)
-            for slot in range(slots - 1):
-                m.d.sync += row[slot].eq(row[slot + 1])
-        with m.If(fetch.o.valid & fetch.o.ready):
-            m.d.sync += [
-                row.as_value().eq(Mux(fetched.untouched, 0, self.read_data.as_value())),
-                left.eq(Mux(fetched.last_part, final_slots, slots)),
-                tag.eq(fetched),
-            ]
-            with m.If(fetched.empty):
-                m.d.sync += left.eq(1)
-        return m
+            m.d.sync += slot.eq(Mux(last_slot, 0, slot + 1))
+
+
+def _times(value: Value, factor: int) -> Value:
+    """``value * factor`` by shifts: few and narrow, so that no multiplier is spent on it."""
+    total: Value = Const(0, 1)
+    for shift, negative in constant_terms(factor):
+        term = value << shift
+        total = total - term if negative else total + term
+    return total

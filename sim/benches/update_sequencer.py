@@ -5,17 +5,19 @@ Parameters: ``tile``, keyword arguments of :func:`sequencer_parameters`.
 
 from __future__ import annotations
 
+import itertools
 import random
 from dataclasses import dataclass
 from typing import Any
 
 import cocotb
 
+from lmht.rtl.address_generator import fetch_layout
 from lmht.rtl.events import EventLayout
 from lmht.rtl.neuron_parameters import NeuronParameters
 from lmht.rtl.pixel_walk import closed_layout
 from lmht.rtl.projection import IMAGE, ProjectionParameters
-from lmht.rtl.synapse_lanes import READ_CYCLES, accumulator_row_layout
+from lmht.rtl.synapse_lanes import FETCH_CYCLES, accumulator_row_layout
 from lmht.rtl.tile_parameters import TileParameters
 from lmht.rtl.update_sequencer import UpdateSequencer, update_row_layout
 from lmht.sim.benches.support import bench_rng, crossed, plant_fault
@@ -26,6 +28,8 @@ from lmht.sim.stream import Bench, PulseCounter, Sink
 
 ACCUMULATOR_BITS = 9
 INPUT_STEPS = 2
+AWAY_CYCLES = 9
+"""From the closing of a row to the first request for it, and from the last one to the next closing."""
 
 
 def sequencer_parameters(
@@ -91,7 +95,7 @@ class ClosedRow:
 
 
 class Banks:
-    """The integrating side: closes rows in the banks' turn as soon as they are free, and answers reads.
+    """The integrating side: closes rows in the banks' turn as soon as they are free, and answers what is fetched.
 
     A bank that was freed holds something else from the next cycle on, and so do its touched bits.
     """
@@ -105,6 +109,7 @@ class Banks:
         self.word_bits = accumulator_row_layout(parameters).size
         self.touched_bits = parameters.width * (parameters.groups if parameters.partial else 1)
         self._closed = StructCodec(closed_layout(parameters.banks))
+        self._fetch = StructCodec(fetch_layout(parameters))
 
     def start(self, bench: Bench) -> None:
         banks = range(self.parameters.banks)
@@ -112,7 +117,7 @@ class Banks:
         self.touched = [0 for _ in banks]
         self.busy = [False for _ in banks]
         self.next = 0
-        self.pipelines = [[0] * READ_CYCLES for _ in banks]
+        self.answers = [0] * (FETCH_CYCLES - 1)
         self.dut.closed_valid.value = 0
         self.dut.touched.value = 0
 
@@ -121,7 +126,7 @@ class Banks:
 
     def step(self) -> None:
         dut = self.dut
-        self._read()
+        self._answer()
         freed = int(dut.freed.value)
         for bank in range(self.parameters.banks):
             if freed >> bank & 1:
@@ -141,17 +146,17 @@ class Banks:
             self.next = (bank + 1) % self.parameters.banks
         dut.touched.value = sum(bits << self.touched_bits * bank for bank, bits in enumerate(self.touched))
 
-    def _read(self) -> None:
-        """Every bank has a read port of its own, which the integration uses while it is not owned."""
+    def _answer(self) -> None:
+        """What was fetched `FETCH_CYCLES` ago; in between, noise."""
         dut = self.dut
-        owned = int(dut.reading.value)
-        for bank, pipeline in enumerate(self.pipelines):
-            if not owned >> bank & 1:
-                pipeline[:] = [self.rng.choice(self.rows[bank]), *pipeline[:-1]]
-            elif int(dut.read_enable.value):
-                assert self.busy[bank], f"bank {bank} is read after it was freed"
-                pipeline[:] = [self.rows[bank][int(dut.read_row.value)], *pipeline[:-1]]
-        dut.read_data.value = self.pipelines[int(dut.read_bank.value)][-1]
+        answer = self.rng.getrandbits(self.word_bits)
+        if int(dut.fetch_valid.value):
+            fetch = self._fetch.unpack(int(dut.fetch.value))
+            bank, row = fetch.get("bank", 0), fetch.get("row", 0)
+            assert self.busy[bank], f"bank {bank} is fetched after it was freed"
+            answer = self.rows[bank][row]
+        self.answers = [*self.answers, answer]
+        dut.read_data.value = self.answers.pop(0)
 
 
 class SequencerBench(Bench):
@@ -261,10 +266,13 @@ async def gaps(dut: Any) -> None:
 
 @cocotb.test()
 async def throughput(dut: Any) -> None:
-    """Update rows leave one a cycle; a row of the map costs at most 2 more, an untouched one its share of a round
-    through the banks."""
+    """Update rows leave as fast as the neuron array takes them; a row of the map costs at most 2 more, an untouched one
+    its share of a round through the banks."""
     bench = SequencerBench(dut)
     parameters = bench.parameters
+    cycles = 1 if parameters.constant_events else parameters.mix_phases
+    turns = itertools.cycle([True] + [False] * (cycles - 1))
+    bench.sink.pattern = lambda: next(turns)
     await bench.reset()
     dut.silent.value = 1
     await bench.run(2)
@@ -272,9 +280,8 @@ async def throughput(dut: Any) -> None:
     for density in (0.0, 1.0):
         await bench.check([bench.row(density) for _ in range(count)])
         taken = bench.sink.cycles[-1] - bench.sink.cycles[0] + 1
-        words = len(bench.sink.words)
+        work = len(bench.sink.words) * cycles
         # From its closing to the end of its reading a bank is away for some cycles: with two banks that shows.
-        away = 9
-        row = max(words // count + 2, -(-(words // count + away) // (parameters.banks - 1)))
-        assert taken <= count * row, f"{taken} cycles for {words} words in {count} rows, not {count * row}"
+        row = max(work // count + 2, -(-(work // count + AWAY_CYCLES) // (parameters.banks - 1)))
+        assert taken <= count * row, f"{taken} cycles for work of {work} in {count} rows, not {count * row}"
         bench.sink.take()

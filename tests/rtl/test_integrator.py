@@ -11,17 +11,22 @@ import numpy as np
 import pytest
 from amaranth.hdl import Const, Module
 
-from lmht.rtl import event_filter
+from lmht.rtl import event_filter, synapse_lanes
+from lmht.rtl.accumulators import AccumulatorMemory
 from lmht.rtl.address_generator import AddressGenerator
+from lmht.rtl.event_address import is_flat
 from lmht.rtl.events import EventLayout
 from lmht.rtl.integrator import Integrator
 from lmht.rtl.neuron_parameters import NeuronParameters
 from lmht.rtl.open_rows import OpenRows
+from lmht.rtl.operation_distance import least_distance
 from lmht.rtl.projection import ProjectionParameters
 from lmht.rtl.synapse_lanes import SynapseLanes
 from lmht.rtl.tap_addresses import TapAddressGenerator
+from lmht.rtl.tap_lanes import TapLanes
 from lmht.rtl.tile_parameters import TileParameters
 from lmht.rtl.verilog import emit_verilog, memory_source
+from lmht.sim.benches.integrator import CLOSING_CYCLES
 from lmht.sim.runner import BenchFailure, run_cocotb
 
 SEED = 20240607
@@ -265,39 +270,74 @@ STEADY = {
 
 @pytest.mark.parametrize("case", STEADY)
 def test_one_operation_a_cycle(case: str, tmp_path: Path) -> None:
-    """A dense frame takes a cycle for each tap that meets an output pixel and group, and one for each output row."""
-    run(tmp_path, STEADY[case], pause=0, density=1.0, frames=7, steady=True)
+    """A dense frame takes a cycle for each tap that meets an output pixel and group, and two for each output row."""
+    row_ends = STEADY[case].projections[0].input.height - 1
+    shown = row_ends if case == "k5_stride2" else 0
+    run(tmp_path, STEADY[case], pause=0, density=1.0, frames=7, steady=True, shown_row_ends=shown)
 
 
 def test_one_event_and_group_a_cycle(tmp_path: Path) -> None:
-    """With all taps at once a dense frame takes `groups` cycles for each event, and one for each output row."""
+    """With all taps at once a dense frame takes `groups` cycles for each event, and two for each output row."""
     parameters = replace(CASES["k3_groups3"], tap_unroll=True)
     run(tmp_path, parameters, pause=0, density=1.0, frames=7, steady=True)
 
 
 @pytest.mark.parametrize("case", ["k1", "linear_one_group"])
 def test_row_ends_behind_events_of_one_cycle(case: str, tmp_path: Path) -> None:
-    """Where an event takes as long as its word on the link, so does a row end."""
+    """Where an event takes as long as its word on the link, so does a row end; two where it moves the window."""
     parameters = CASES[case]
     row_ends = parameters.projections[0].input.height - 1
-    run(tmp_path, parameters, pause=0, density=1.0, frames=7, steady=True, token_cycles=row_ends)
+    tokens = row_ends if is_flat(parameters, 0) else 2 * row_ends
+    run(tmp_path, parameters, pause=0, density=1.0, frames=7, steady=True, token_cycles=tokens)
 
 
 def test_utilization_of_a_dense_stream() -> None:
     """What the two tests above count leaves less than 2 % for anything but operations, even in a first layer."""
     first = tile(projection((1, 28, 28), steps=1, max_level=255, **K3), layer_channels=16, lanes=16)
     operations = (3 * 28 - 2) ** 2  # pairs of input and output pixels that a tap connects
-    assert operations / (operations + first.height) >= 0.98
+    assert operations / (operations + CLOSING_CYCLES * first.height) >= 0.98
 
 
-@pytest.mark.parametrize("distance", [1, 2, 3, 4])
-def test_a_missing_forward_is_found(distance: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    possible = SynapseLanes._possible
-    monkeypatch.setattr(
-        SynapseLanes, "_possible", lambda self, number: number != distance and possible(self, number)
-    )
+@pytest.mark.parametrize("unroll", [False, True])
+@pytest.mark.parametrize("distance", [1, 2, 3])
+def test_a_missing_forward_is_found(
+    distance: int, unroll: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hit = AccumulatorMemory._hit
+
+    def missing(self: AccumulatorMemory, m: Module, valid: Any, where: Any, number: int) -> Any:
+        return Const(0) if number == distance else hit(self, m, valid, where, number)
+
+    monkeypatch.setattr(AccumulatorMemory, "_hit", missing)
+    wide = tile(projection((3, 4, 40), kernel=(1, 1)), layer_channels=4, lanes=4, tap_unroll=unroll)
     with pytest.raises(BenchFailure, match="accumulator row"):
-        run(tmp_path, CASES["k1"], density=0.9)  # events on one pixel in every order
+        run(tmp_path, wide, density=0.9)  # events on one pixel in every order
+
+
+def test_a_distance_too_large_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(synapse_lanes, "least_distance", lambda parameters: least_distance(parameters) + 1)
+    with pytest.raises(BenchFailure, match="accumulator row"):
+        run(tmp_path, CASES["k3"], density=0.9)
+
+
+def test_an_operation_in_the_cycle_of_a_fetch_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Update and integration on the same word."""
+    monkeypatch.setattr(AddressGenerator, "_has_turn", lambda self: Const(1))
+    with pytest.raises(BenchFailure, match="accumulator row"):
+        run(tmp_path, CASES["k3"], pause=1)
+
+
+@pytest.mark.parametrize("lanes", [SynapseLanes, TapLanes])
+def test_a_row_that_may_be_fetched_too_early_is_found(
+    lanes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanes, "SETTLE_CYCLES", lanes.SETTLE_CYCLES - 1)
+    # Wide enough for block RAM, which is read earlier than look-up tables.
+    wide = tile(projection((2, 4, 40), **K3), layer_channels=3, lanes=3, tap_unroll=lanes is TapLanes)
+    with pytest.raises(BenchFailure, match="accumulator row"):
+        run(tmp_path, wide, pause=1, frames=20)
 
 
 def test_a_wrong_touched_bit_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

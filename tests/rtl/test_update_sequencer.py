@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from amaranth.hdl import Const, Module
 
 from lmht.rtl.pixel_walk import PixelWalk
-from lmht.rtl.row_fetch import RowFetch
+from lmht.rtl.row_queue import RowQueue
 from lmht.rtl.update_sequencer import UpdateSequencer
 from lmht.rtl.verilog import emit_verilog
 from lmht.sim.benches.update_sequencer import sequencer_parameters
@@ -93,15 +94,22 @@ def test_a_pixel_skipped_that_is_not_silent_is_found(tmp_path: Path, monkeypatch
         run(sequencer(FAULTY), FAULTY, tmp_path, tests=["rows"])
 
 
+def plant(monkeypatch: pytest.MonkeyPatch, method: str, fault: Callable[..., None]) -> None:
+    """Let `fault` override what a method of the sequencer drives."""
+    original = getattr(UpdateSequencer, method)
+
+    def faulty(self: UpdateSequencer, m: Module, *parts: Any) -> None:
+        original(self, m, *parts)
+        fault(self, m, *parts)
+
+    monkeypatch.setattr(UpdateSequencer, method, faulty)
+
+
 def test_a_quiet_pixel_of_an_empty_row_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    elaborate = RowFetch.elaborate
+    def fault(self: UpdateSequencer, m: Module, walk: PixelWalk, queue: RowQueue) -> None:
+        m.d.comb += queue.tag.quiet.eq(1)
 
-    def quiet(self: RowFetch, platform: object) -> Module:
-        m = elaborate(self, platform)
-        m.d.comb += self.o.payload.quiet.eq(1)
-        return m
-
-    monkeypatch.setattr(RowFetch, "elaborate", quiet)
+    plant(monkeypatch, "_ask", fault)
     with pytest.raises(BenchFailure, match="'quiet': 0"):
         run(sequencer(FAULTY), FAULTY, tmp_path, tests=["rows"])
 
@@ -118,15 +126,17 @@ def test_an_early_token_is_found(tmp_path: Path) -> None:
 
 
 def test_a_bank_freed_too_early_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    elaborate = RowFetch.elaborate
+    def fault(self: UpdateSequencer, m: Module, walk: PixelWalk, queue: RowQueue) -> None:
+        # As soon as its last row can be asked for.
+        pixel = walk.o.payload
+        m.d.comb += self.freed.eq((walk.o.valid & queue.room & pixel.last) << pixel.bank)
 
-    def early(self: RowFetch, platform: object) -> Module:
-        m = elaborate(self, platform)
-        m.d.comb += self.freed.eq(
-            (self.reading & self.i.valid & self.i.ready & self.i.payload.last) << self.read_bank
-        )
-        return m
+    plant(monkeypatch, "_ask", fault)
+    with pytest.raises(BenchFailure, match="rows"):
+        run(sequencer(FAULTY), FAULTY, tmp_path, tests=["rows"])
 
-    monkeypatch.setattr(RowFetch, "elaborate", early)
+
+def test_a_request_without_room_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lmht.rtl.row_queue.TRANSIT", -6)
     with pytest.raises(BenchFailure, match="rows"):
         run(sequencer(FAULTY), FAULTY, tmp_path, tests=["rows"])
