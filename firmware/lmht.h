@@ -165,7 +165,8 @@ LMHT_MUST_USE lmht_status_t lmht_take_interrupt(const lmht_port_t *port, uint32_
 
 /*
  * Copy all counters, at one moment, into the registers they are read from, and with `clear` let them begin at 0
- * again, which also clears the errors. LMHT_ERR_ARGUMENT, LMHT_ERR_BUS.
+ * again, which also clears the errors; nothing is counted twice or lost in between. The core may hold up this access
+ * and the next one for 2 clock cycles for each of its registers. LMHT_ERR_ARGUMENT, LMHT_ERR_BUS.
  */
 LMHT_MUST_USE lmht_status_t lmht_snapshot(const lmht_port_t *port, bool clear);
 

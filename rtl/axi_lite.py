@@ -80,8 +80,8 @@ class AxiLite(wiring.Component):
     SLVERR, without any access, for an address that is no multiple of 4 and for a write that does not have all bytes
     (``WSTRB``); SLVERR for what the registers refuse.
 
-    Latency: 6 cycles from a read's address to its data, as many from the later of a write's two halves to its response;
-    throughput one access in 6 cycles.
+    Latency: 2 cycles and those of the access (:class:`~lmht.rtl.config_bus.ConfigBus`) from a read's address to its
+    data, as many from the later of a write's two halves to its response; throughput one access in 8 cycles.
     """
 
     def __init__(self) -> None:

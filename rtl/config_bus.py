@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Signal, Value
-from amaranth.lib import data, wiring
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
+from lmht.rtl.counter_bank import CounterBank
 from lmht.rtl.error_log import ErrorLog
 from lmht.rtl.load_window import LoadWindow
 from lmht.rtl.parameters import DesignParameters
 from lmht.rtl.ports import BUS_DATA_BITS, ConfigBusSignature, LoadSignature
-from lmht.rtl.registers import ID_VALUE, VERSION_VALUE, RegisterMap
+from lmht.rtl.registers import FIRST_STAGE_ADDRESS, ID_VALUE, VERSION_VALUE, RegisterMap
 from lmht.rtl.select import any_of, one_hot_mux
 from lmht.rtl.stages import design_stages
 
@@ -19,6 +20,8 @@ __all__ = ["ConfigBus"]
 BLOCK_BITS = 3
 BLOCK = 1 << BLOCK_BITS
 """Registers that one multiplexer of the read path picks from."""
+ANSWER_CYCLES = 4
+"""From the start of an access to its answer."""
 
 
 class ConfigBus(wiring.Component):
@@ -39,10 +42,14 @@ class ConfigBus(wiring.Component):
     ``load_<stage>_<memory>`` : out, :class:`~lmht.rtl.ports.LoadSignature` for every loadable memory
     ``<stage>_pulses``, ``<stage>_errors`` : in, of every stage
 
-    An access takes 4 cycles. One that no register allows (unmapped address, write to a read-only register, read of a
-    command) does nothing but answer ``error``; a memory or row that does not exist is not written. Counters are 32
-    bits and wrap. A pulse, an error or a cause seen in the cycle of its clear survives that, so a snapshot and a
-    clear in one command count everything exactly once.
+    An access takes 5 or 6 cycles; throughput one in 6. A write to ``COMMAND`` waits for the counters' next ``moment``
+    (:class:`~lmht.rtl.counter_bank.CounterBank`), and the access behind a snapshot or a reset until the copies are
+    made: each up to 2 cycles more for every register of the stages.
+
+    An access that no register allows (unmapped address, write to a read-only register, read of a command) does nothing
+    but answer ``error``; a memory or row that does not exist is not written. All bits of a command act in one cycle.
+    Counters are 32 bits and wrap; what they count in that cycle belongs to what is copied or cleared, while an error or
+    a cause seen in the cycle of its clear survives it.
     """
 
     def __init__(self, *, parameters: DesignParameters):
@@ -77,45 +84,53 @@ class ConfigBus(wiring.Component):
             "CLASSES": Const(self.parameters.classes),
         }
 
-        # Cycle 1 latches the access. Cycle 2 writes, or picks a register in each block of addresses.
-        # Cycle 3 picks the block.
+        m.submodules.counters = counters = self._counters(m)
+        # Cycle 0 takes the access, so that 1 looks the counter up. 1 decodes a write and picks a register in each block
+        # of addresses. 2 writes. 3 picks the block, or the copy of the counter. 4 answers.
         address = Signal.like(self.bus.address, reset_less=True)
         write_data = Signal.like(self.bus.write_data, reset_less=True)
-        write = Signal()
-        was_write = Signal(reset_less=True)
-        busy = Signal(2)
+        is_write = Signal(reset_less=True)
+        idle = Signal(init=1)
         start = Signal()
-        m.d.comb += start.eq(self.bus.valid & ~busy.any() & ~self.bus.ready)
-        m.d.sync += [
-            address.eq(self.bus.address),
-            write_data.eq(self.bus.write_data),
-            busy.eq(Cat(start, busy[0])),
-            write.eq(start & self.bus.write),
-            self.bus.ready.eq(busy[1]),
+        steps = Signal(ANSWER_CYCLES - 1)
+        commanded = Signal()
+        act = Signal()
+        m.d.comb += [
+            start.eq(self.bus.valid & idle & ~counters.lookup & ~counters.copying),
+            act.eq(commanded & counters.moment),
         ]
+        with m.If(start):
+            m.d.sync += [
+                address.eq(self.bus.address),
+                write_data.eq(self.bus.write_data),
+                is_write.eq(self.bus.write),
+                idle.eq(0),
+            ]
+        with m.Elif(self.bus.ready):
+            m.d.sync += idle.eq(1)
+        m.d.sync += [steps.eq(Cat(start, steps[:-1])), self.bus.ready.eq((steps[-1] & ~commanded) | act)]
         written = {
-            register.name: self._written(m, register.name, write, address)
+            register.name: self._written(m, register.name, steps[0] & is_write, address)
             for register in self.map.registers
             if register.writable
         }
+        with m.If(written["COMMAND"]):
+            m.d.sync += commanded.eq(1)
+        with m.Elif(act):
+            m.d.sync += commanded.eq(0)
 
-        command = {
-            name: written["COMMAND"] & write_data[part.offset]
-            for name, part in self.map["COMMAND"].fields.items()
-        }
+        command = {name: act & write_data[part.offset] for name, part in self.map["COMMAND"].fields.items()}
         with m.If(written["CONTROL"]):
             m.d.sync += self.enable.eq(write_data[self.map["CONTROL"].fields["enable"].offset])
         readable["CONTROL"] = self._fields(m, "CONTROL", enable=self.enable)
         m.d.sync += [self.soft_reset.eq(command["soft_reset"]), self.new_frame.eq(command["new_frame"])]
 
         cycles = Signal(BUS_DATA_BITS)
-        readable["CYCLES"] = self._counter(m, "cycles", cycles, self.enable, command)
-        for stage, declared in self._stages.items():
-            for pulse in declared.pulses.members:
-                name = f"{stage}_{pulse}"
-                counter = Signal(BUS_DATA_BITS, name=f"{name}_count")
-                amount = getattr(self, f"{stage}_pulses")[pulse]
-                readable[name] = self._counter(m, name, counter, amount, command)
+        with m.If(command["clear"]):
+            m.d.sync += cycles.eq(0)
+        with m.Elif(self.enable):
+            m.d.sync += cycles.eq(cycles + 1)
+        m.d.comb += [counters.clear.eq(command["clear"]), counters.snapshot.eq(command["snapshot"])]
 
         m.submodules.errors = log = ErrorLog(
             errors={stage: declared.errors for stage, declared in self._stages.items()}
@@ -145,14 +160,28 @@ class ConfigBus(wiring.Component):
         for memory in self.map.memories:
             connect(m, getattr(window, f"load_{memory.name}"), flipped(getattr(self, f"load_{memory.name}")))
 
-        found = self._read(m, address, readable)
+        found = self._read(m, address, readable, counters)
         accepted = Signal()
         m.d.sync += [
-            was_write.eq(write),
-            accepted.eq(any_of(written.values())),
-            self.bus.error.eq(~(accepted | (found & ~was_write))),
+            accepted.eq(~start & (accepted | any_of(written.values()))),
+            self.bus.error.eq(~Mux(is_write, accepted, found)),
         ]
         return m
+
+    def _counters(self, m: Module) -> CounterBank:
+        """Counters of all stages, each at its address; ``CYCLES`` takes the place of the first stage's errors."""
+        most = [0] * (self.map.registers[-1].address - FIRST_STAGE_ADDRESS + 1)
+        amounts: dict[int, Value] = {0: self.enable}
+        most[0] = 1
+        for name, stage in self._stages.items():
+            for pulse in stage.pulses.members:
+                place = self.map.address(f"{name}_{pulse}") - FIRST_STAGE_ADDRESS
+                most[place] = stage.most(pulse)
+                amounts[place] = getattr(self, f"{name}_pulses")[pulse]
+        counters = CounterBank(most=most, bits=BUS_DATA_BITS)
+        for place, amount in amounts.items():
+            m.d.comb += getattr(counters, f"amount_{place}").eq(amount)
+        return counters
 
     def _fields(self, m: Module, register: str, **values: Value) -> Signal:
         """The register's value, every field where it is declared to be."""
@@ -162,16 +191,16 @@ class ConfigBus(wiring.Component):
             m.d.comb += word[part.offset : part.offset + part.width].eq(value)
         return word
 
-    def _read(self, m: Module, address: Signal, readable: dict[str, Value]) -> Value:
-        """Two registered steps: one of `BLOCK` registers in every block, then one of the blocks.
+    def _read(self, m: Module, address: Signal, readable: dict[str, Value], counters: CounterBank) -> Value:
+        """Registered steps: one of `BLOCK` registers in every block, then one of the blocks; among the addresses of
+        the stages, what is in no block is a counter.
 
-        Returns whether a register was found, with the second step's input.
+        Returns whether a register was found, with the last step's input.
         """
         blocks: dict[int, dict[int, Value]] = {}
-        for register in self.map.registers:
-            if register.readable:
-                block, position = divmod(register.address, BLOCK)
-                blocks.setdefault(block, {})[position] = readable[register.name]
+        for name, value in readable.items():
+            block, position = divmod(self.map.address(name), BLOCK)
+            blocks.setdefault(block, {})[position] = value
         selects, picked = [], []
         for block, values in blocks.items():
             data_here = Signal(BUS_DATA_BITS, name=f"block_{block}", reset_less=True)
@@ -183,35 +212,23 @@ class ConfigBus(wiring.Component):
                         m.d.sync += [data_here.eq(value), found_here.eq(address[BLOCK_BITS:] == block)]
             selects.append(found_here)
             picked.append(data_here)
-        m.d.sync += self.bus.read_data.eq(one_hot_mux(selects, picked))
-        return any_of(selects)
+        is_cycles = address == self.map.address("CYCLES")
+        is_place = Signal(reset_less=True)
+        is_counter = Signal(reset_less=True)
+        of_stages = address >= FIRST_STAGE_ADDRESS
+        m.d.comb += counters.index.eq(Mux(of_stages, address - FIRST_STAGE_ADDRESS, 0))
+        m.d.sync += [
+            is_place.eq(is_cycles | (of_stages & (address <= self.map.registers[-1].address))),
+            is_counter.eq(is_place & ~any_of(selects)),
+            self.bus.read_data.eq(one_hot_mux([*selects, is_counter], [*picked, counters.copy])),
+        ]
+        return is_counter | any_of(selects)
 
-    def _written(self, m: Module, name: str, write: Signal, address: Signal) -> Signal:
+    def _written(self, m: Module, name: str, write: Value, address: Signal) -> Signal:
+        """1 in the cycle after `write` with this register's address."""
         strobe = Signal(name=f"write_{name.lower()}")
-        m.d.comb += strobe.eq(write & (address == self.map.address(name)))
+        m.d.sync += strobe.eq(write & (address == self.map.address(name)))
         return strobe
-
-    def _counter(
-        self,
-        m: Module,
-        name: str,
-        counter: Signal,
-        amount: data.View | Signal,
-        command: dict[str, Value],
-    ) -> Signal:
-        """Count `amount` in `counter`; returns the copy that the last snapshot made."""
-        self._count(m, counter, amount, command["clear"])
-        copy = Signal(BUS_DATA_BITS, name=f"{name}_copy")
-        with m.If(command["snapshot"]):
-            m.d.sync += copy.eq(counter)
-        return copy
-
-    @staticmethod
-    def _count(m: Module, counter: Signal, amount: data.View | Signal, clear: Value) -> None:
-        with m.If(clear):
-            m.d.sync += counter.eq(amount)
-        with m.Else():
-            m.d.sync += counter.eq(counter + amount)
 
     def _interrupt(
         self,

@@ -27,10 +27,10 @@ class LoadWindow(wiring.Component):
     ``select_write``, ``row_write``, ``data_write`` : in, ``write_data`` is meant for this register
     ``write_data`` : in
     ``select``, ``row`` : out, memory (their number if none is selected) and next row
-    ``load_<stage>_<memory>`` : out, :class:`~lmht.rtl.ports.LoadSignature`, two cycles after the row's last word
+    ``load_<stage>_<memory>`` : out, :class:`~lmht.rtl.ports.LoadSignature`, 2 cycles after the row's last word
 
     Selecting a memory or a row sets the word position back to the row's start. A memory or row that does not
-    exist is not written.
+    exist is not written. Throughput: a write in every second cycle.
     """
 
     def __init__(self, *, memories: Sequence[LoadableMemory]):
@@ -81,13 +81,15 @@ class LoadWindow(wiring.Component):
                 m.d.sync += [word.eq(0), commit.eq(1)]
             with m.Else():
                 m.d.sync += word.eq(word + 1)
-        with m.If(commit):
+        loaded = Signal()
+        m.d.sync += loaded.eq(commit)
+        with m.If(loaded):
             m.d.sync += self.row.eq(self.row + 1)
         for memory in memories:
             load = getattr(self, f"load_{memory.name}")
-            m.d.comb += [
-                load.enable.eq(commit & (self.select == memory.index) & (self.row < memory.shape.depth)),
-                load.row.eq(self.row),
-                load.data.eq(row_data),
-            ]
+            # An enable reaches every block of a memory: it has the whole cycle for that.
+            enable = Signal(name=f"enable_{memory.name}")
+            exists = (self.select == memory.index) & (self.row < memory.shape.depth)
+            m.d.sync += enable.eq(commit & exists)
+            m.d.comb += [load.enable.eq(enable), load.row.eq(self.row), load.data.eq(row_data)]
         return m

@@ -3,8 +3,8 @@ register map, documentation and test benches share."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 
 from amaranth.lib import data, wiring
@@ -21,11 +21,19 @@ __all__ = ["Stage", "design_stages"]
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage: how to make its component, and the layouts of the component's ``pulses`` and ``errors``."""
+    """One stage: how to make its component, and the layouts of the component's ``pulses`` and ``errors``.
+
+    `limits` holds the pulses whose amount never gets as large as its bits allow.
+    """
 
     create: Callable[[], wiring.Component]
     pulses: data.StructLayout
     errors: data.StructLayout
+    limits: Mapping[str, int] = field(default_factory=dict)
+
+    def most(self, pulse: str) -> int:
+        """Largest amount of a pulse in a cycle."""
+        return self.limits.get(pulse, (1 << self.pulses[pulse].width) - 1)
 
 
 def design_stages(parameters: DesignParameters) -> dict[str, Stage]:
@@ -39,7 +47,9 @@ def design_stages(parameters: DesignParameters) -> dict[str, Stage]:
     for source in range(IMAGE, len(parameters.layers)):
         tiles = parameters.layers[source] if source != IMAGE else ()
         for tile in tiles:
-            stages[tile.name] = Stage(partial(Tile, parameters=tile), Tile.PULSES, Tile.ERRORS)
+            stages[tile.name] = Stage(
+                partial(Tile, parameters=tile), Tile.PULSES, Tile.ERRORS, limits={"skipped": tile.width}
+            )
         inputs, outputs = parameters.router_size(source)
         stages[f"router{source + 1}"] = Stage(
             partial(EventRouter, layout=parameters.link(source), sources=inputs, destinations=outputs),

@@ -43,7 +43,8 @@ class Wishbone(wiring.Component):
 
     ``err`` instead of ``ack`` for what the registers refuse, and, without any access, for one that does not select all
     bytes. Both come from registers and for one cycle. A master that ends its cycle before the answer gets none; the
-    access may have been made. Latency 5 cycles, throughput one access in 6 cycles.
+    access may have been made. Latency a cycle and those of the access (:class:`~lmht.rtl.config_bus.ConfigBus`),
+    throughput one access in 8 cycles.
     """
 
     def __init__(self) -> None:

@@ -7,10 +7,12 @@ from typing import Any
 from lmht.rtl.registers import RegisterMap
 from lmht.sim.stream import Bench
 
-__all__ = ["ANSWER_CYCLES", "BusInitiator"]
+__all__ = ["BusInitiator", "answer_cycles"]
 
-ANSWER_CYCLES = 10
-"""An access takes fewer."""
+
+def answer_cycles(registers: RegisterMap) -> int:
+    """Cycles that an access takes at most: with a sweep of the counters to wait for, 2 more for each register."""
+    return 16 + 2 * len(registers.registers)
 
 
 class BusInitiator:
@@ -27,8 +29,8 @@ class BusInitiator:
     Raises
     ------
     AssertionError
-        By every access, if there is no answer within some cycles; by all but :meth:`access`, if the answer is an
-        error.
+        By every access, if there is no answer within :func:`answer_cycles`; by all but :meth:`access`, if the answer
+        is an error.
     """
 
     def __init__(self, bench: Bench, registers: RegisterMap, prefix: str = "bus"):
@@ -70,7 +72,9 @@ class BusInitiator:
         self._valid.value = 1
         self._waiting = True
         await self.bench.run_until(
-            lambda: not self._waiting, limit=ANSWER_CYCLES, what=f"the access to register {address}"
+            lambda: not self._waiting,
+            limit=answer_cycles(self.registers),
+            what=f"the access to register {address}",
         )
         assert self._answer is not None
         return self._answer

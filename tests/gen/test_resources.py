@@ -110,3 +110,10 @@ def test_a_design_takes_more_than_its_tiles():
     tiles = [parameters for parameters, _ in MEASURED.values()]
     alone = sum(tile_resources(parameters, ECP5).lut4 for parameters in tiles)
     assert design_resources(tiles, ECP5).lut4 > alone
+
+
+def test_counters_take_memory_of_their_own():
+    tiles = [MEASURED["linear"][0]]
+    for device, blocks in (("ecp5-85k", 1), ("ice40up5k", 2)):
+        alone = tile_resources(tiles[0], DEVICES[device]).block_rams
+        assert design_resources(tiles, DEVICES[device]).block_rams == alone + blocks

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from amaranth.hdl import Cat, Signal
+from amaranth.hdl import Cat, Const, Signal
 from amaranth.lib import data
 
 from lmht.gen.plan import PlanOptions
-from lmht.rtl import error_log
+from lmht.rtl import config_bus, error_log
 from lmht.rtl.config_bus import ConfigBus
+from lmht.rtl.counter_bank import CounterBank
 from lmht.rtl.parameters import DesignParameters
 from lmht.rtl.registers import FIRST_STAGE_ADDRESS, FIXED_REGISTERS, Field, Register, RegisterMap
 from lmht.rtl.verilog import emit_verilog, memory_source
@@ -29,11 +30,11 @@ def make_design(**options: Any) -> DesignParameters:
     return random_design(rng, plan_options=PlanOptions(**options), widths=(24, 12, 10), leak=True)[1]
 
 
-def run(design: DesignParameters, tmp_path: Path, tests: Sequence[str] = ()) -> None:
+def run(design: DesignParameters, bench: str, tmp_path: Path, tests: Sequence[str] = ()) -> None:
     run_cocotb(
         [emit_verilog(ConfigBus(parameters=design), "config_bus"), memory_source()],
         "config_bus",
-        "lmht.sim.benches.config_bus",
+        f"lmht.sim.benches.{bench}",
         parameters={"design": asdict(design)},
         build_args=("-O1",),
         folder=tmp_path,
@@ -42,54 +43,60 @@ def run(design: DesignParameters, tmp_path: Path, tests: Sequence[str] = ()) -> 
     )
 
 
+@pytest.mark.parametrize("bench", ["config_bus", "bus_counters"])
 @pytest.mark.parametrize("options", [{"lanes": 8}, {"lanes": [12, 3, 5], "split": {0: 2, 1: 3}}])
-def test_registers_and_loads(options: dict, tmp_path: Path) -> None:
-    run(make_design(**options), tmp_path)
+def test_bench(options: dict, bench: str, tmp_path: Path) -> None:
+    run(make_design(**options), bench, tmp_path)
 
 
 def last_of(requests):
     return Cat(bit & ~requests[index + 1 :].any() for index, bit in enumerate(requests))
 
 
-def count_for_ever(m, counter, amount, clear):
-    m.d.sync += counter.eq(counter + amount)
+class Deaf(CounterBank):
+    """Hears of no clear."""
+
+    def elaborate(self, platform):
+        self.clear = Const(0)
+        return super().elaborate(platform)
 
 
-def lose_a_pulse_to_the_clear(m, counter, amount, clear):
-    with m.If(clear):
-        m.d.sync += counter.eq(0)
-    with m.Else():
-        m.d.sync += counter.eq(counter + amount)
+class Hasty(CounterBank):
+    """Tells nobody that copies are being made."""
 
-
-def read_live(self, m, name, counter, amount, command):
-    self._count(m, counter, amount, command["clear"])
-    return counter
+    def elaborate(self, platform):
+        self.copying = Signal()
+        return super().elaborate(platform)
 
 
 def never_refuse_writes(self, m, name, write, address):
     strobe = Signal(name=f"write_{name.lower()}")
-    m.d.comb += strobe.eq(write & (address[:5] == self.map.address(name)))
+    m.d.sync += strobe.eq(write & (address[:5] == self.map.address(name)))
     return strobe
 
 
 @pytest.mark.parametrize(
-    ("owner", "method", "wrong", "found_by"),
+    ("owner", "name", "wrong", "bench", "found_by"),
     [
-        (ConfigBus, "_count", staticmethod(count_for_ever), "counters_and_errors"),
-        (ConfigBus, "_count", staticmethod(lose_a_pulse_to_the_clear), "snapshots_are_coherent"),
-        (ConfigBus, "_counter", read_live, "snapshots_are_coherent"),
-        (ConfigBus, "_written", never_refuse_writes, "answers_errors"),
-        (error_log, "first_of", last_of, "first_error_is_kept"),
+        (config_bus, "CounterBank", Deaf, "bus_counters", "counters_and_errors"),
+        (config_bus, "CounterBank", Hasty, "bus_counters", "snapshots_are_coherent"),
+        (ConfigBus, "_written", never_refuse_writes, "config_bus", "answers_errors"),
+        (error_log, "first_of", last_of, "bus_counters", "first_error_is_kept"),
     ],
-    ids=["no clear", "lost pulse", "live counters", "half decoded", "last stage"],
+    ids=["no clear", "hasty read", "half decoded", "last stage"],
 )
 def test_planted_faults_are_found(
-    owner: Any, method: str, wrong: Any, found_by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    owner: Any,
+    name: str,
+    wrong: Any,
+    bench: str,
+    found_by: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(owner, method, wrong)
+    monkeypatch.setattr(owner, name, wrong)
     with pytest.raises(BenchFailure, match=found_by):
-        run(make_design(), tmp_path, tests=[found_by])
+        run(make_design(), bench, tmp_path, tests=[found_by])
 
 
 def test_names_and_addresses_are_unique() -> None:
