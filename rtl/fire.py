@@ -11,7 +11,8 @@ from amaranth.utils import bits_for
 
 from lmht.rtl.checks import LEVELS_LIMIT
 from lmht.rtl.neuron_parameters import NeuronParameters
-from lmht.rtl.pipeline import delay, product_latency, registered_product, rounding_constant
+from lmht.rtl.pipeline import delay, rounding_constant
+from lmht.rtl.product import product_latency, wide_product
 
 __all__ = ["Fire", "fire_latency"]
 
@@ -33,7 +34,7 @@ class Fire(wiring.Component):
     For every step, as in NUMERICS.md: ``m[t] = round_shift(q[t] v[t-1], FL) + J[t]``;
     ``k[t] = clamp(m[t] >> F, 0, L)``; ``v[t] = m[t] - (k[t] << F)``.
 
-    Fixed latency ``latency``: 2 cycles a step, 2 or 3 more for a leak; one neuron a cycle.
+    Fixed latency ``latency``: 2 cycles a step, 3 or 4 more for a leak; one neuron a cycle.
     """
 
     def __init__(self, *, neuron: NeuronParameters):
@@ -65,7 +66,7 @@ class Fire(wiring.Component):
         for t in range(neuron.steps):
             current = delay(m, self.currents[t], t * per_step + self.leak_latency, name=f"current_{t}")
             if neuron.leak:
-                product, _ = registered_product(m, v, self.leak[t], name=f"leak_product_{t}")
+                product = wide_product(m, v, self.leak[t], name=f"leak_product_{t}")
                 leaked = Signal(membrane_shape, name=f"leaked_{t}", reset_less=True)
                 m.d.sync += leaked.eq((product + rounding_constant(neuron.leak_bits)) >> neuron.leak_bits)
             else:

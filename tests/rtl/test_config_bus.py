@@ -17,7 +17,7 @@ from lmht.rtl import error_log
 from lmht.rtl.config_bus import ConfigBus
 from lmht.rtl.parameters import DesignParameters
 from lmht.rtl.registers import FIRST_STAGE_ADDRESS, FIXED_REGISTERS, Field, Register, RegisterMap
-from lmht.rtl.verilog import emit_verilog, memory_source
+from lmht.rtl.verilog import emit_verilog, primitive_sources
 from lmht.sim.random_networks import random_design
 from lmht.sim.runner import BenchFailure, run_cocotb
 
@@ -31,7 +31,7 @@ def make_design(**options: Any) -> DesignParameters:
 
 def run(design: DesignParameters, tmp_path: Path, tests: Sequence[str] = ()) -> None:
     run_cocotb(
-        [emit_verilog(ConfigBus(parameters=design), "config_bus"), memory_source()],
+        [emit_verilog(ConfigBus(parameters=design), "config_bus"), *primitive_sources()],
         "config_bus",
         "lmht.sim.benches.config_bus",
         parameters={"design": asdict(design)},

@@ -21,7 +21,7 @@ from lmht.rtl.projection import ProjectionParameters
 from lmht.rtl.synapse_lanes import SynapseLanes
 from lmht.rtl.tap_addresses import TapAddressGenerator
 from lmht.rtl.tile_parameters import TileParameters
-from lmht.rtl.verilog import emit_verilog, memory_source
+from lmht.rtl.verilog import emit_verilog, primitive_sources
 from lmht.sim.runner import BenchFailure, run_cocotb
 
 SEED = 20240607
@@ -84,7 +84,7 @@ def run(
     np.savez(data, **arrays)
     settings = {"frames": 6, "idle": "always", "pause": 6, "malformed": 0.0, "density": 0.4, **bench}
     run_cocotb(
-        [emit_verilog(component or Integrator(parameters=parameters), "integrator"), memory_source()],
+        [emit_verilog(component or Integrator(parameters=parameters), "integrator"), *primitive_sources()],
         "integrator",
         "lmht.sim.benches.integrator",
         parameters={"tile": asdict(parameters), "data": str(data), **settings},

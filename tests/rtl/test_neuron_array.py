@@ -21,7 +21,7 @@ from lmht.rtl import neuron_array
 from lmht.rtl.fire import Fire
 from lmht.rtl.mix import Mix
 from lmht.rtl.neuron_array import NeuronArray
-from lmht.rtl.verilog import emit_verilog, memory_source
+from lmht.rtl.verilog import emit_verilog, primitive_sources
 from lmht.sim.random_networks import random_layer
 from lmht.sim.runner import BenchFailure, run_cocotb
 
@@ -94,7 +94,7 @@ def run(
         **{f"memory_{memory}": contents[f"{tile.name}_{memory}"] for memory in tile.memories},
     )
     run_cocotb(
-        [emit_verilog(NeuronArray(parameters=tile), "neuron_array"), memory_source()],
+        [emit_verilog(NeuronArray(parameters=tile), "neuron_array"), *primitive_sources()],
         "neuron_array",
         "lmht.sim.benches.neuron_array",
         parameters={
