@@ -353,3 +353,16 @@ def test_an_unchecked_range_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(event_filter, "exceeds", lambda *_: Const(0, 1))
     with pytest.raises(BenchFailure):
         run(tmp_path, CASES["k3"], malformed=0.1)
+
+
+@pytest.mark.parametrize("signal", ["was_wrong", "has_ended"])
+def test_a_late_error_flag_is_found(signal: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is wrong with a frame's end misses it, or is left to the next frame."""
+    original = event_filter.delay
+
+    def late(m: Module, value: Any, cycles: int, *, name: str, **options: Any) -> Any:
+        return original(m, value, cycles + 8 * int(name == signal), name=name, **options)
+
+    monkeypatch.setattr(event_filter, "delay", late)
+    with pytest.raises(BenchFailure, match="error is"):
+        run(tmp_path, CASES["k3"], malformed=0.1)
