@@ -30,7 +30,7 @@ TOKEN_CYCLES = 1
 # itself is counted exactly.
 LINK_LATENCY_CYCLES = 4
 CLOSE_LATENCY_CYCLES = 8
-UPDATE_LATENCY_CYCLES = 12  # and those of `fire_latency`
+UPDATE_LATENCY_CYCLES = 14  # and those of `fire_latency`
 LINK_WORDS = 14
 UPDATE_VECTORS = 14
 KEPT_ROWS = 8

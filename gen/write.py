@@ -23,7 +23,7 @@ from lmht.rtl.accelerator import Accelerator
 from lmht.rtl.bus_accelerator import BusAccelerator
 from lmht.rtl.parameters import DesignParameters
 from lmht.rtl.registers import RegisterMap
-from lmht.rtl.verilog import emit_verilog, memory_source
+from lmht.rtl.verilog import emit_verilog, primitive_sources
 
 __all__ = ["PLAIN", "write_design"]
 
@@ -48,7 +48,7 @@ def write_design(
     contents = pack_memories(design, network)
     image = encode_image(design, contents)
     memory_files = {memory.name: f"images/{memory.name}.hex" for memory in tile_memories(design)}
-    verilog = [f"{design.name}.v", memory_source().name]
+    own, primitives = f"{design.name}.v", primitive_sources()
     wrappers: dict[str, bytes] = {}
     driver: dict[str, bytes] = {}
     if bus == PLAIN:
@@ -63,8 +63,8 @@ def write_design(
         **wrappers,
         **driver,
         **(more or {}),
-        verilog[0]: emit_verilog(Accelerator(parameters=design), design.name).encode(),
-        verilog[1]: memory_source().read_bytes(),
+        own: emit_verilog(Accelerator(parameters=design), design.name).encode(),
+        **{path.name: path.read_bytes() for path in primitives},
         IMAGE_FILE: image,
         HEADER_FILE: c_header(registers, image_bytes=len(image), image_sections=len(memory_files)).encode(),
         template_name(top): instance_template(top, ports, lmht_version=lmht_version).encode(),
@@ -72,7 +72,7 @@ def write_design(
             name=design.name,
             architecture=network.architecture,
             lmht_version=lmht_version,
-            verilog=[*verilog, *wrappers],
+            verilog=[own, *(path.name for path in primitives), *wrappers],
             top=top,
             images=[IMAGE_FILE, *memory_files.values()],
             header=HEADER_FILE,

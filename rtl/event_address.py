@@ -89,8 +89,8 @@ class EventAddress:
     first : View
         :func:`first_operation_layout`, `latency` cycles (at least 1) after `word`.
     reaches : Value
-        Beside it: the event reaches some output column and lane group. An event in a column that is in no pooling
-        window, between the kernel's strides, or at the edge, or whose output channels are all in other tiles
+        One cycle before it: the event reaches some output column and lane group. An event in a column that is in no
+        pooling window, between the kernel's strides, or at the edge, or whose output channels are all in other tiles
         does not.
     """
 
@@ -129,14 +129,16 @@ class EventAddress:
             table = [number % banks for number in range(parameters.width)]
             column_bank = self._register(lookup(table, column.value), column.cycle, "column_bank")
             found |= {"kernel_row": kernel_row, "tap": tap, "column_bank": column_bank}
-        self.latency = max(1, *(timed.cycle for timed in (*found.values(), *self._reaches)))
+        self.latency = max(
+            *(timed.cycle for timed in found.values()), *(timed.cycle + 1 for timed in self._reaches), 1
+        )
         self.first = Signal(layout, name="first")
         m.d.comb += [
             self.first[name].eq(self._at(timed, self.latency, f"{name}_late"))
             for name, timed in found.items()
         ]
         self.reaches = Cat(
-            self._at(timed, self.latency, f"reaches{index}") for index, timed in enumerate(self._reaches)
+            self._at(timed, self.latency - 1, f"reaches{index}") for index, timed in enumerate(self._reaches)
         ).all()
 
     def _at(self, timed: _Timed, cycle: int, name: str) -> Value:

@@ -112,29 +112,39 @@ class EventFilter(wiring.Component):
             ),
         ]
 
-        frame_error = Signal()
         valid_event = Signal()
         drop = Signal()
         rows_wrong = Signal()
         unknown = Signal()
         keep = Signal()
+        wrong = Signal()
+        ends = Signal()
         with m.If(take), m.Switch(word.kind):
             with m.Case(EventKind.EVENT):
                 m.d.comb += [
                     drop.eq(bad_coordinates | bad_level),
                     valid_event.eq(~drop),
                     keep.eq(~drop & row_reaches),
+                    wrong.eq(drop),
                 ]
-                m.d.sync += frame_error.eq(frame_error | drop)
             with m.Case(EventKind.ROW_END):
-                m.d.comb += [rows_wrong.eq(last_row), keep.eq(rows_end)]
-                m.d.sync += frame_error.eq(frame_error | rows_wrong)
+                m.d.comb += [rows_wrong.eq(last_row), keep.eq(rows_end), wrong.eq(rows_wrong)]
             with m.Case(EventKind.FRAME_END):
-                m.d.comb += [rows_wrong.eq(~last_row), keep.eq(1)]
-                m.d.sync += frame_error.eq(0)
+                m.d.comb += [
+                    rows_wrong.eq(~last_row),
+                    keep.eq(1),
+                    wrong.eq(rows_wrong | word.error),
+                    ends.eq(1),
+                ]
             with m.Default():
-                m.d.comb += [unknown.eq(1), drop.eq(1)]
-                m.d.sync += frame_error.eq(1)
+                m.d.comb += [unknown.eq(1), drop.eq(1), wrong.eq(1)]
+
+        # Gathered a cycle behind the judgement, which is long enough without.
+        frame_error = Signal()
+        error = frame_error | delay(m, wrong, 1, name="was_wrong", enable=advance, reset_less=False)
+        has_ended = delay(m, ends, 1, name="has_ended", enable=advance, reset_less=False)
+        with m.If(advance):
+            m.d.sync += frame_error.eq(error & ~has_ended)
 
         m.d.sync += [
             self.pulses.events_in.eq(valid_event),
@@ -148,19 +158,16 @@ class EventFilter(wiring.Component):
         address = EventAddress(
             m, parameters=self.parameters, projection=self.projection, word=word, enable=advance
         )
-        beside = Signal(data.StructLayout({"kind": EventKind, "error": 1, "levels": word.levels.shape()}))
+        # Whether it reaches an output is known a cycle before the address is.
+        early = address.latency - 1
+        is_late_event = delay(m, is_event, early, name="is_late_event", enable=advance)
+        kept = delay(m, keep, early, name="kept", enable=advance, reset_less=False)
+        valid = kept & (address.reaches | ~is_late_event)
         m.d.comb += [
-            beside.kind.eq(word.kind),
-            beside.error.eq(frame_error | rows_wrong | word.error),
-            beside.levels.eq(word.levels),
-        ]
-        late = delay(m, beside, address.latency, name="beside_late", enable=advance)
-        valid = delay(m, keep, address.latency, name="valid", enable=advance, reset_less=False)
-        m.d.comb += [
-            self.o.valid.eq(valid & (address.reaches | (late.kind != EventKind.EVENT))),
-            self.o.payload.kind.eq(late.kind),
-            self.o.payload.error.eq(late.error),
-            self.o.payload.levels.eq(late.levels),
+            self.o.valid.eq(delay(m, valid, 1, name="valid", enable=advance, reset_less=False)),
+            self.o.payload.kind.eq(delay(m, word.kind, address.latency, name="kind", enable=advance)),
+            self.o.payload.error.eq(delay(m, error, early, name="error", enable=advance)),
+            self.o.payload.levels.eq(delay(m, word.levels, address.latency, name="levels", enable=advance)),
             self.o.payload.first.eq(address.first),
         ]
         return m

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Cat, Const, Module, Signal, Value, signed, unsigned
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
 
 from lmht.rtl.checks import LEVELS_LIMIT
+from lmht.rtl.event_address import exceeds
 from lmht.rtl.neuron_parameters import NeuronParameters
-from lmht.rtl.pipeline import delay, product_latency, registered_product, rounding_constant
+from lmht.rtl.pipeline import delay, rounding_constant
+from lmht.rtl.product import product_latency, wide_product
 
 __all__ = ["Fire", "fire_latency"]
 
@@ -33,7 +35,7 @@ class Fire(wiring.Component):
     For every step, as in NUMERICS.md: ``m[t] = round_shift(q[t] v[t-1], FL) + J[t]``;
     ``k[t] = clamp(m[t] >> F, 0, L)``; ``v[t] = m[t] - (k[t] << F)``.
 
-    Fixed latency ``latency``: 2 cycles a step, 2 or 3 more for a leak; one neuron a cycle.
+    Fixed latency ``latency``: 2 cycles a step, 3 or 4 more for a leak; one neuron a cycle.
     """
 
     def __init__(self, *, neuron: NeuronParameters):
@@ -57,6 +59,8 @@ class Fire(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         neuron = self.neuron
+        limit = neuron.levels
+        assert limit is not None  # refused above
         membrane_shape = signed(self.membrane_bits)
         per_step = 2 + self.leak_latency
 
@@ -65,7 +69,7 @@ class Fire(wiring.Component):
         for t in range(neuron.steps):
             current = delay(m, self.currents[t], t * per_step + self.leak_latency, name=f"current_{t}")
             if neuron.leak:
-                product, _ = registered_product(m, v, self.leak[t], name=f"leak_product_{t}")
+                product = wide_product(m, v, self.leak[t], name=f"leak_product_{t}")
                 leaked = Signal(membrane_shape, name=f"leaked_{t}", reset_less=True)
                 m.d.sync += leaked.eq((product + rounding_constant(neuron.leak_bits)) >> neuron.leak_bits)
             else:
@@ -77,18 +81,19 @@ class Fire(wiring.Component):
             fraction = membrane[: neuron.fraction_bits]
             units = (membrane >> neuron.fraction_bits).as_signed()
 
-            level = Signal(self.levels[t].shape(), name=f"level_{t}")
-            with m.If(units < 0):
-                m.d.comb += level.eq(0)
-            with m.Elif(units > neuron.levels):
-                m.d.comb += level.eq(Const(neuron.levels))
-            with m.Else():
-                m.d.comb += level.eq(units)
+            # From 0 to L units all are fired and none is left. So the subtraction of L does not wait for the clamp.
+            negative = units[-1]
+            above = Signal(name=f"above_{t}")
+            level_bits = min(bits_for(limit), len(units) - 1)
+            much_above = units[level_bits:-1].any()
+            m.d.comb += above.eq(~negative & (much_above | exceeds(units[:level_bits], limit)))
+            units_left = Mux(negative, units, Mux(above, units - limit, 0))
+            level = Mux(negative, 0, Mux(above, limit, units[:level_bits]))
 
             after = Signal(membrane_shape, name=f"after_reset_{t}", reset_less=True)
             fired = Signal(self.levels[t].shape(), name=f"fired_{t}", reset_less=True)
             m.d.sync += [
-                after.eq(_join(fraction, units - level)),
+                after.eq(_join(fraction, units_left[: len(units)])),
                 fired.eq(level),
             ]
             m.d.comb += self.levels[t].eq(

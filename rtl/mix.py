@@ -7,7 +7,8 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from lmht.rtl.neuron_parameters import NeuronParameters
-from lmht.rtl.pipeline import delay, product_latency, registered_product
+from lmht.rtl.pipeline import delay
+from lmht.rtl.product import product_latency, wide_product
 
 __all__ = ["Mix"]
 
@@ -77,12 +78,10 @@ class Mix(wiring.Component):
             terms_in.append(delay(m, picked, self.FACTORS_CYCLE - 1, name=f"waiting_{index}"))
 
         latency = product_latency(neuron.accumulator_bits)
-        products = []
-        for index in range(self.multipliers):
-            product, _ = registered_product(
-                m, terms_in[index % count], self.factors[index], name=f"product_{index}"
-            )
-            products.append(product)
+        products = [
+            wide_product(m, terms_in[index % count], self.factors[index], name=f"product_{index}")
+            for index in range(self.multipliers)
+        ]
 
         summands = self.multipliers // self.outputs
         for output in range(self.outputs):

@@ -20,6 +20,8 @@ __all__ = ["NeuronArray"]
 
 FIFO_SLACK = 4
 """Vectors the output FIFO holds beyond those in the pipeline, so that a burst of spikes does not stop it at once."""
+CREDIT_CYCLES = 1
+"""Cycles that the credit of a vector takes back when the vector has left."""
 FIFO_TRANSIT = 2
 """Places a buffered FIFO may not offer while a vector moves to its output register."""
 
@@ -59,11 +61,12 @@ class NeuronArray(wiring.Component):
         self._fire = [] if neuron.is_classifier else [Fire(neuron=neuron) for _ in self._mix]
         # Currents that come one after the other are collected before the neuron fires.
         self._collect = neuron.steps > self._mix[0].outputs
-        self.latency = (
+        self._levels_cycle = (
             self._mix[0].latency + int(self._collect) + (self._fire[0].latency if self._fire else 0)
         )
+        self.latency = self._levels_cycle + 1
         cycles = 1 if parameters.constant_events else parameters.mix_phases
-        self.vectors = -(-self.latency // cycles) + FIFO_SLACK
+        self.vectors = -(-(self.latency + CREDIT_CYCLES) // cycles) + FIFO_SLACK
         super().__init__(
             {
                 "i": In(stream.Signature(update_row_layout(parameters))),
@@ -111,10 +114,14 @@ class NeuronArray(wiring.Component):
             idle.eq(empty | quiet),
             run.eq((start & ~idle) | (phase != 0)),
             self.i.ready.eq(Mux(phase == 0, has_credit & (idle | int(phases == 1)), phase == phases - 1)),
-            returned.eq(fifo.r_rdy & fifo.r_en),
             next_credits.eq(credits - start + returned + withheld),
         ]
-        m.d.sync += [credits.eq(next_credits), has_credit.eq(next_credits != 0)]
+        m.d.sync += [
+            # CREDIT_CYCLES late, for `o.ready` has come a long way.
+            returned.eq(fifo.r_rdy & fifo.r_en),
+            credits.eq(next_credits),
+            has_credit.eq(next_credits != 0),
+        ]
         with m.If(run):
             m.d.sync += phase.eq(phase + 1)
             with m.If(phase == phases - 1):
@@ -199,7 +206,7 @@ class NeuronArray(wiring.Component):
             level_lanes.append(fire.levels.as_value())
 
         vector = Signal(self.o.payload.shape())
-        done = delay(m, complete, self.latency, name="done", reset_less=False)
+        done = delay(m, complete, self._levels_cycle, name="done", reset_less=False)
         tag = Signal(
             data.StructLayout(
                 {
@@ -218,23 +225,21 @@ class NeuronArray(wiring.Component):
             tag.quiet.eq(quiet),
             *(tag[name].eq(self.i.payload[name]) for name in ("x", "last", "frame", "error", "empty")),
         ]
-        tag = delay(m, tag, self.latency, name="tag")
+        tag = delay(m, tag, self._levels_cycle, name="tag")
         levels = Cat(level_lanes)
         if parameters.constant_events:
             table = Ram(m, "quiet_levels", shape=parameters.memories["quiet_levels"])
             table.connect_load(m, self.load_quiet_levels)
-            m.d.comb += table.read_row.eq(delay(m, row, self.latency - table.latency, name="quiet_row"))
+            m.d.comb += table.read_row.eq(delay(m, row, self._levels_cycle - table.latency, name="quiet_row"))
             levels = Mux(tag.quiet, table.read_data, levels)
         m.d.comb += [
             *(vector[name].eq(tag[name]) for name in ("x", "row", "last", "frame", "error")),
             vector.levels.eq(_hidden(levels, tag.empty)),
         ]
         speaks = Const(1) if neuron.is_classifier else vector.levels.as_value().any() | vector.last
-        m.d.comb += [
-            fifo.w_data.eq(vector),
-            fifo.w_en.eq(done & speaks),
-            withheld.eq(done & ~speaks),
-        ]
+        # Into the FIFO a cycle later: it takes all levels of all lanes to know whether a vector speaks.
+        m.d.sync += [fifo.w_en.eq(done & speaks), withheld.eq(done & ~speaks)]
+        m.d.comb += fifo.w_data.eq(delay(m, vector, 1, name="spoken"))
         return m
 
     def _collected(self, m: Module, mixer: Mix, complete: Signal, lane: int) -> data.View:

@@ -1,5 +1,5 @@
-"""Small helpers for fixed-latency pipelines: delays, products and quotients of constants by shifts, wide products in
-two steps."""
+"""Small helpers for fixed-latency pipelines: delays, products with and quotients by constants, made of shifts and
+adders."""
 
 from __future__ import annotations
 
@@ -8,10 +8,7 @@ from typing import Any
 from amaranth.hdl import Const, Module, Signal, Value, signed
 from amaranth.utils import bits_for
 
-__all__ = ["ShiftAddTree", "constant_terms", "delay", "divide", "quotient_constants", "registered_product"]
-
-PRODUCT_PART_BITS = 17
-"""Unsigned part of a split operand: with its sign bit it fills one 18-bit multiplier input."""
+__all__ = ["ShiftAddTree", "constant_terms", "delay", "divide", "quotient_constants", "rounding_constant"]
 
 
 def delay(
@@ -126,31 +123,6 @@ def divide(
     tree = ShiftAddTree([(value, factor)], bits_for(largest * factor))
     product = tree.build(m, enable, name)
     return product[shift:], tree.latency
-
-
-def registered_product(m: Module, a: Value, b: Value, *, name: str) -> tuple[Signal, int]:
-    """Exact product of signed `a` and unsigned `b`, registered once (twice if `a` exceeds a multiplier input).
-
-    Returns the product, signed with ``len(a) + len(b)`` bits, and its latency in cycles.
-    """
-    width = len(a) + len(b)
-    product = Signal(signed(width), name=name, reset_less=True)
-    if len(a) <= PRODUCT_PART_BITS + 1:
-        m.d.sync += product.eq(a * b)
-        return product, 1
-    low = Signal(PRODUCT_PART_BITS + len(b), name=f"{name}_low", reset_less=True)
-    high = Signal(signed(len(a) - PRODUCT_PART_BITS + len(b)), name=f"{name}_high", reset_less=True)
-    m.d.sync += [
-        low.eq(a[:PRODUCT_PART_BITS].as_unsigned() * b),
-        high.eq(a[PRODUCT_PART_BITS:].as_signed() * b),
-        product.eq((high << PRODUCT_PART_BITS) + low),
-    ]
-    return product, 2
-
-
-def product_latency(width: int) -> int:
-    """Latency of :func:`registered_product` for a signed operand of `width` bits."""
-    return 1 if width <= PRODUCT_PART_BITS + 1 else 2
 
 
 def rounding_constant(shift: int) -> Const:

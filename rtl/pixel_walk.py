@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect
+from amaranth.utils import bits_for
 
 from lmht.rtl.select import first_of, lane_index, one_hot_mux
 from lmht.rtl.skid import Skid
 
 __all__ = ["PixelWalk", "closed_layout", "pixel_layout", "touched_layout"]
 
-WORD = 16
-"""Pixels looked at in one cycle; a longer row is cut into words, and words without a pixel are passed over."""
+WORD = 8
+"""Pixels looked at in one cycle, or more in a row of more than ``WORD**2``: see :func:`word_pixels`."""
 SKIPPED_BITS = 17
 """Holds the pixels of any row."""
 
@@ -46,6 +47,12 @@ def pixel_layout(*, width: int, banks: int, parts: int) -> data.StructLayout:
             "empty": 1,
         }
     )
+
+
+def word_pixels(width: int) -> int:
+    """Pixels of a word. A longer row is cut into words, of which there are no more than pixels in one: then neither
+    the search for a word nor that for a pixel is longer than it has to be. A power of two, or the whole row."""
+    return min(width, max(WORD, 1 << (bits_for(width - 1) + 1) // 2))
 
 
 @dataclass
@@ -84,7 +91,7 @@ class PixelWalk(wiring.Component):
     ``pulses`` : out, ``skipped``: pixels of a row that were passed over, in one cycle
 
     Throughput: a pixel a cycle, a row without one takes a cycle. Latency: from ``closed_valid`` to ``o`` 1 cycle for a
-    single pixel, 3 for rows of up to ``WORD`` pixels, 4 beyond.
+    single pixel, 3 for rows of one word, 4 beyond.
     """
 
     PULSES = data.StructLayout({"skipped": SKIPPED_BITS})
@@ -177,8 +184,8 @@ class PixelWalk(wiring.Component):
     ) -> None:
         """A word of pixels at a time is looked at; the first one left in it leaves."""
         parts = self.parts
-        starts = range(0, self.width, WORD)
-        size = min(self.width, WORD)
+        size = word_pixels(self.width)
+        starts = range(0, self.width, size)
         word = Signal(
             data.StructLayout(
                 {
@@ -241,8 +248,8 @@ class PixelWalk(wiring.Component):
         self, m: Module, row: _Row, every: Value, word: data.View, valid: Signal, load: Signal
     ) -> None:
         """The row at work, and the first of its words that still holds a pixel to visit."""
-        parts = self.parts
-        words = _split(row.touched, WORD * parts)
+        parts, size = self.parts, word_pixels(self.width)
+        words = _split(row.touched, size * parts)
         bank = Signal.like(row.bank, name="row_bank")
         frame = Signal(name="row_frame")
         error = Signal(name="row_error")
@@ -252,11 +259,11 @@ class PixelWalk(wiring.Component):
 
         chosen = Signal(len(words))
         rest = Signal(len(words))
-        bits = Signal(WORD * parts)
+        bits = Signal(size * parts)
         m.d.comb += [
             chosen.eq(first_of(words_left)),
             rest.eq(words_left & ~chosen),
-            bits.eq(one_hot_mux(chosen, _split(touched, WORD * parts))),
+            bits.eq(one_hot_mux(chosen, _split(touched, size * parts))),
             word.bank.eq(bank),
             word.frame.eq(frame),
             word.error.eq(error),
@@ -268,10 +275,10 @@ class PixelWalk(wiring.Component):
             free.eq(~valid | (load & word.last)),
             row.taken.eq(row.valid & free),
         ]
-        surplus = -self.width % WORD
+        surplus = -self.width % size
         if surplus:
             with m.If(chosen[-1]):
-                m.d.comb += word.left[WORD - surplus :].eq(0)
+                m.d.comb += word.left[size - surplus :].eq(0)
         with m.If(load):
             m.d.sync += words_left.eq(rest)
         with m.If(free):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, ShapeLike, Signal
+from amaranth.hdl import Module, Mux, ShapeLike, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -35,14 +35,20 @@ class Skid(wiring.Component):
         # Filled only by a word that arrives while `o` is held back.
         waiting = Signal(self._payload, reset_less=True)
         has_waiting = Signal()
-        m.d.comb += self.i.ready.eq(~has_waiting)
+        payload = Signal(self._payload, reset_less=True)
+        free = Signal()
+        m.d.comb += [
+            self.i.ready.eq(~has_waiting),
+            self.o.payload.eq(payload),
+            free.eq(~self.o.valid | self.o.ready),
+        ]
+        # Written as functions of what is there: cases of their own would have become resets of the registers.
+        m.d.sync += [
+            self.o.valid.eq(~free | has_waiting | self.i.valid),
+            has_waiting.eq(~free & (has_waiting | self.i.valid)),
+        ]
         with m.If(~has_waiting):
             m.d.sync += waiting.eq(self.i.payload)
-        with m.If(~self.o.valid | self.o.ready):
-            with m.If(has_waiting):
-                m.d.sync += [self.o.payload.eq(waiting), self.o.valid.eq(1), has_waiting.eq(0)]
-            with m.Else():
-                m.d.sync += [self.o.payload.eq(self.i.payload), self.o.valid.eq(self.i.valid)]
-        with m.Elif(self.i.valid):
-            m.d.sync += has_waiting.eq(1)
+        with m.If(free):
+            m.d.sync += payload.eq(Mux(has_waiting, waiting, self.i.payload))
         return m

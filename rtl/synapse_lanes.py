@@ -12,6 +12,7 @@ from lmht.rtl.memory import Ram
 from lmht.rtl.operation_distance import least_distance
 from lmht.rtl.pipeline import delay
 from lmht.rtl.ports import LoadSignature
+from lmht.rtl.product import MULTIPLIER_CYCLES, multiplied
 from lmht.rtl.tile_parameters import WEIGHT_MEMORIES, TileParameters
 
 __all__ = [
@@ -25,9 +26,7 @@ __all__ = [
 
 READ_CYCLES = 2
 """Cycles from an operation to its weights, which are then at the multipliers."""
-PRODUCT_CYCLES = 2
-"""Cycles from there to the products at the adders: registers on both sides of each multiplier."""
-ACCUMULATOR_CYCLE = READ_CYCLES + PRODUCT_CYCLES - PRODUCT_CYCLE
+ACCUMULATOR_CYCLE = READ_CYCLES + MULTIPLIER_CYCLES - PRODUCT_CYCLE
 """Cycle of an operation in which the read of its accumulators begins, so that operands and products meet."""
 FETCH_CYCLES = 1 + ACCUMULATOR_CYCLE + PRODUCT_CYCLE
 """Cycles from the request of an accumulator row (:func:`~lmht.rtl.address_generator.fetch_layout`) to the row."""
@@ -59,14 +58,28 @@ def shifted_weight(weight: Value, shift: int) -> Value:
 def multiplied_row(
     m: Module, parameters: TileParameters, weights: list[Value], levels: data.View, *, name: str
 ) -> data.View:
-    """``w k[u]`` of every lane and step, :data:`PRODUCT_CYCLES` later: :func:`accumulator_row_layout`."""
-    row = Signal(accumulator_row_layout(parameters), name=f"{name}_row", reset_less=True)
-    held_levels = delay(m, levels, PRODUCT_CYCLES - 1, name=f"{name}_levels")
+    """``w k[u]`` of every lane and step, ``MULTIPLIER_CYCLES`` later: :func:`accumulator_row_layout`."""
+    row = Signal(accumulator_row_layout(parameters), name=f"{name}_row")
+    product = selected if parameters.selects_products else multiplied
     for lane, weight in enumerate(weights):
-        held_weight = delay(m, weight, PRODUCT_CYCLES - 1, name=f"{name}_weight_{lane}")
         for step in range(parameters.neuron.input_steps):
-            m.d.sync += row[lane][step].eq(held_weight * held_levels[step])
+            m.d.comb += row[lane][step].eq(product(m, weight, levels[step], name=f"{name}_{lane}_{step}"))
     return row
+
+
+def selected(m: Module, weight: Value, level: Value, *, name: str) -> Value:
+    """``weight * level`` of a level up to ``MOST_SELECTED``, ``MULTIPLIER_CYCLES`` later."""
+    held_weight = delay(m, weight, MULTIPLIER_CYCLES - 1, name=f"{name}_weight")
+    held_level = delay(m, level, MULTIPLIER_CYCLES - 1, name=f"{name}_level")
+    product = Signal(signed(len(weight) + 1), name=name, reset_less=True)
+    with m.Switch(held_level):
+        with m.Case(0):
+            m.d.sync += product.eq(0)
+        with m.Case(1):
+            m.d.sync += product.eq(held_weight)
+        with m.Default():
+            m.d.sync += product.eq(held_weight << 1)
+    return product
 
 
 class SynapseLanes(wiring.Component):
@@ -130,7 +143,7 @@ class SynapseLanes(wiring.Component):
         return m
 
     def _products(self, m: Module) -> data.View:
-        """Weights times levels, ``READ_CYCLES + PRODUCT_CYCLES`` behind the operation."""
+        """Weights times levels, ``READ_CYCLES + MULTIPLIER_CYCLES`` behind the operation."""
         parameters = self.parameters
         lanes = parameters.lanes
         weight_rows = []

@@ -12,9 +12,9 @@ from lmht.rtl.event_address import column_banks, lookup
 from lmht.rtl.memory import Ram
 from lmht.rtl.operation_distance import least_distance
 from lmht.rtl.pipeline import delay
+from lmht.rtl.product import MULTIPLIER_CYCLES
 from lmht.rtl.synapse_lanes import (
     FETCH_CYCLES,
-    PRODUCT_CYCLES,
     READ_CYCLES,
     accumulator_row_layout,
     multiplied_row,
@@ -28,7 +28,7 @@ __all__ = ["TapLanes"]
 
 WEIGHT_CYCLES = READ_CYCLES + 2
 """Cycles from an operation to its weights at the multipliers: their read, the choice of kernel rows, that of taps."""
-ACCUMULATOR_CYCLE = WEIGHT_CYCLES + PRODUCT_CYCLES - PRODUCT_CYCLE
+ACCUMULATOR_CYCLE = WEIGHT_CYCLES + MULTIPLIER_CYCLES - PRODUCT_CYCLE
 """Cycle of an operation in which the read of its accumulators begins, so that operands and products meet."""
 SHOW_CYCLE = FETCH_CYCLES - PRODUCT_CYCLE
 """Cycle of a request in which the read of its row begins, so that it takes as long as in other synapse lanes."""
@@ -132,7 +132,7 @@ class TapLanes(wiring.Component):
         return Cat(row[:group_bits], row[group_bits + self._skipped :])
 
     def _products(self, m: Module) -> list[list[data.View]]:
-        """Weights times levels for every bank and column bank, ``WEIGHT_CYCLES + PRODUCT_CYCLES`` behind the
+        """Weights times levels for every bank and column bank, ``WEIGHT_CYCLES + MULTIPLIER_CYCLES`` behind the
         operation."""
         parameters = self.parameters
         lanes = parameters.lanes

@@ -16,6 +16,8 @@ from lmht.rtl.projection import Pooling, ProjectionParameters
 __all__ = ["TileParameters"]
 
 WEIGHT_MEMORIES = ("weights", "residual_weights")
+MOST_SELECTED = 2
+"""Up to such a level a product is chosen, not multiplied (:attr:`TileParameters.selects_products`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,6 +189,11 @@ class TileParameters:
     def update_cycles(self) -> int:
         """Cycles the neuron array is busy with one pixel."""
         return self.update_rows * self.mix_phases
+
+    @property
+    def selects_products(self) -> bool:
+        """Levels are so small that a product is chosen among 0, the weight and its double, without a multiplier."""
+        return all((own.input.max_level or 0) <= MOST_SELECTED for own in self.projections)
 
     @property
     def output(self) -> EventLayout:

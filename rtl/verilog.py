@@ -21,7 +21,7 @@ from amaranth.lib import wiring
 
 from lmht.rtl.verilog_links import name_links
 
-__all__ = ["emit_verilog", "is_identifier", "memory_source"]
+__all__ = ["emit_verilog", "is_identifier", "primitive_sources"]
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ESCAPED = re.compile(r"\\(\S+) ")
@@ -88,18 +88,20 @@ def emit_verilog(component: wiring.Component, name: str) -> str:
     return _PREAMBLE + _rename_escaped("\n".join(modules))
 
 
-def memory_source() -> Path:
-    """File of ``lmht_ram``, the memory module that the emitted Verilog instantiates.
+def primitive_sources() -> list[Path]:
+    """Files of the modules that the emitted Verilog instantiates without defining them: ``lmht_multiplier``, and the
+    memory, ``lmht_ram``.
 
     Raises
     ------
     FileNotFoundError
-        If this installation lacks it.
+        If this installation lacks one.
     """
-    path = Path(__file__).with_name("lmht_ram.v")
-    if not path.is_file():
-        raise FileNotFoundError(f"{path.name} is missing from the installed package lmht.rtl")
-    return path
+    paths = [Path(__file__).with_name(name) for name in ("lmht_multiplier.v", "lmht_ram.v")]
+    for path in paths:
+        if not path.is_file():
+            raise FileNotFoundError(f"{path.name} is missing from the installed package lmht.rtl")
+    return paths
 
 
 @contextmanager

@@ -22,11 +22,11 @@ from lmht.rtl.spike_encoder import map_vector_layout
 from lmht.rtl.tile_parameters import TileParameters
 from lmht.rtl.update_sequencer import update_row_layout
 from lmht.sim.benches.scalar_reference import ScalarLayer
-from lmht.sim.benches.support import load_memories
+from lmht.sim.benches.support import bench_rng, load_memories
 from lmht.sim.codecs import StructCodec, layout_fields
-from lmht.sim.patterns import pattern
+from lmht.sim.patterns import Pattern, always, pattern
 from lmht.sim.runner import bench_parameters
-from lmht.sim.stream import Bench, PulseCounter, Sink, Source
+from lmht.sim.stream import Bench, Monitor, PulseCounter, Sink, Source
 
 
 @dataclass(frozen=True)
@@ -95,19 +95,11 @@ async def levels(dut: Any) -> None:
     quiet = {number for number in range(len(sums)) if rng.random() < float(given["quiet"])}
     sums[sorted(quiet)] = 0
 
-    bench = Bench(dut)
-    source = bench.add(
-        Source(dut, "i", StructCodec(update_row_layout(tile)), valid=pattern(str(given["idle"]), rng))
-    )
-    sink = bench.add(
-        Sink(dut, "o", StructCodec(map_vector_layout(tile)), ready=pattern(str(given["ready"]), rng))
+    bench, source, sink = _bench(
+        dut, tile, pattern(str(given["idle"]), rng), pattern(str(given["ready"]), rng)
     )
     pulses = bench.add(PulseCounter(dut, "pulses", NeuronArray.PULSES))
-    await bench.reset()
-    await load_memories(
-        bench,
-        {name: arrays[f"memory_{name}"] for name in tile.memories if hasattr(dut, f"load_{name}__enable")},
-    )
+    await _start(bench, tile, arrays)
 
     rows = _map_rows(tile, len(sums), float(given["empty"]), rng)
     for row in rows:
@@ -133,6 +125,41 @@ async def levels(dut: Any) -> None:
             )
     if "result" in given:
         np.savez(str(given["result"]), levels=found)
+
+
+@cocotb.test()
+async def throughput(dut: Any) -> None:
+    """A row every `mix_phases` cycles while its vectors are taken at once, whether they speak or not."""
+    given = bench_parameters()
+    tile = TypeAdapter(TileParameters).validate_python(given["tile"])
+    arrays = np.load(Path(str(given["data"])))
+    sums = arrays["sums"]
+    bench, source, sink = _bench(dut, tile, always, always)
+    taken = bench.add(Monitor(dut, "i"))
+    await _start(bench, tile, arrays)
+
+    rng = bench_rng()
+    for row in _map_rows(tile, len(sums), 0, rng):
+        source.send(_words(tile, row, sums, set(), rng))
+    rows = len(sums) * tile.update_rows
+    await bench.run_until(lambda: len(taken.cycles) == rows, limit=20 * rows * tile.mix_phases, what="rows")
+    spent = taken.cycles[-1] - taken.cycles[0]
+    wanted = (rows - 1) * tile.mix_phases
+    assert spent == wanted, f"{rows} rows were taken in {spent} cycles, not {wanted}"
+    assert sink.words, "no vector has left"
+
+
+def _bench(dut: Any, tile: TileParameters, offers: Pattern, accepts: Pattern) -> tuple[Bench, Source, Sink]:
+    bench = Bench(dut)
+    source = bench.add(Source(dut, "i", StructCodec(update_row_layout(tile)), valid=offers))
+    sink = bench.add(Sink(dut, "o", StructCodec(map_vector_layout(tile)), ready=accepts))
+    return bench, source, sink
+
+
+async def _start(bench: Bench, tile: TileParameters, arrays: Any) -> None:
+    await bench.reset()
+    memories = [name for name in tile.memories if hasattr(bench.dut, f"load_{name}__enable")]
+    await load_memories(bench, {name: arrays[f"memory_{name}"] for name in memories})
 
 
 def _found(

@@ -147,4 +147,4 @@ async def throughput(dut: Any) -> None:
     await bench.reset()
     words = bench.good_frames(rng)
     await bench.check(words)
-    assert bench.last_cycle - bench.input.cycles[0] == len(words) - 1 + Readout.LATENCY
+    assert bench.last_cycle - bench.input.cycles[0] == len(words) - 1 + Readout(layout=bench.layout).latency

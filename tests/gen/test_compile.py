@@ -57,6 +57,7 @@ def run_dir(make_network, tmp_path):
 def test_build_holds_what_the_architecture_says(small_build):
     assert set(hashes(small_build)) == {
         "compact.v",
+        "lmht_multiplier.v",
         "lmht_ram.v",
         "image.bin",
         "lmht_design.h",

@@ -14,7 +14,7 @@ from lmht.gen.memory_contents import pack_memories
 from lmht.rtl.parameters import DesignParameters
 from lmht.rtl.tile import Tile
 from lmht.rtl.tile_parameters import WEIGHT_MEMORIES, TileParameters
-from lmht.rtl.verilog import emit_verilog, memory_source
+from lmht.rtl.verilog import emit_verilog, primitive_sources
 from lmht.sim.runner import run_cocotb
 
 SEED = 20240607
@@ -56,7 +56,7 @@ def run_tile(tmp_path: Path) -> RunTile:
             **bench,
         }
         run_cocotb(
-            [emit_verilog(Tile(parameters=tile), "tile"), memory_source()],
+            [emit_verilog(Tile(parameters=tile), "tile"), *primitive_sources()],
             "tile",
             "lmht.sim.benches.tile",
             parameters={"tile": asdict(tile), "data": str(data), **settings},

@@ -9,7 +9,7 @@ import pytest
 from amaranth.hdl import Const, Module
 
 from lmht.rtl.accumulators import AccumulatorMemory
-from lmht.rtl.verilog import emit_verilog, memory_source
+from lmht.rtl.verilog import emit_verilog, primitive_sources
 from lmht.sim.benches.accumulators import accumulators_row
 from lmht.sim.runner import BenchFailure, run_cocotb
 
@@ -21,7 +21,7 @@ MANY = {"banks": 4, "rows": 9}
 def run(folder: Path, *, least_distance: int = 1, shape: dict[str, int]) -> None:
     component = AccumulatorMemory(row=accumulators_row(**ROW), least_distance=least_distance, **shape)
     run_cocotb(
-        [emit_verilog(component, "accumulators"), memory_source()],
+        [emit_verilog(component, "accumulators"), *primitive_sources()],
         "accumulators",
         "lmht.sim.benches.accumulators",
         parameters={

@@ -13,7 +13,7 @@ from amaranth.lib import wiring
 from lmht.rtl.axi_stream import AxiStreamFrames, AxiStreamResults
 from lmht.rtl.events import EventLayout
 from lmht.rtl.parameters import FrameParameters
-from lmht.rtl.verilog import emit_verilog, memory_source
+from lmht.rtl.verilog import emit_verilog, primitive_sources
 from lmht.sim.runner import BenchFailure, run_cocotb
 
 SEED = 77
@@ -21,7 +21,7 @@ SEED = 77
 
 def run(component: wiring.Component, bench: str, folder: Path, **parameters: Any) -> None:
     run_cocotb(
-        [emit_verilog(component, "dut"), memory_source()],
+        [emit_verilog(component, "dut"), *primitive_sources()],
         "dut",
         f"lmht.sim.benches.{bench}",
         parameters=parameters,

@@ -14,7 +14,7 @@ from lmht.gen.plan import PlanOptions
 from lmht.rtl.accelerator import Accelerator
 from lmht.rtl.bus_accelerator import BusAccelerator
 from lmht.rtl.parameters import DesignParameters
-from lmht.rtl.verilog import emit_verilog, memory_source
+from lmht.rtl.verilog import emit_verilog, primitive_sources
 from lmht.sim.golden import GoldenModel
 from lmht.sim.random_networks import random_design, random_images
 from lmht.sim.runner import BenchFailure, run_cocotb
@@ -40,7 +40,7 @@ def run(bytes_per_beat: int, tmp_path: Path, *, wrong_logit: int = 0) -> None:
         [
             emit_verilog(BusAccelerator(parameters=design), "dut_axi"),
             emit_verilog(Accelerator(parameters=design), "dut"),
-            memory_source(),
+            *primitive_sources(),
         ],
         "dut_axi",
         "lmht.sim.benches.bus_accelerator",

@@ -18,7 +18,7 @@ from lmht.rtl.config_bus import ConfigBus
 from lmht.rtl.counter_bank import CounterBank
 from lmht.rtl.parameters import DesignParameters
 from lmht.rtl.registers import FIRST_STAGE_ADDRESS, FIXED_REGISTERS, Field, Register, RegisterMap
-from lmht.rtl.verilog import emit_verilog, memory_source
+from lmht.rtl.verilog import emit_verilog, primitive_sources
 from lmht.sim.random_networks import random_design
 from lmht.sim.runner import BenchFailure, run_cocotb
 
@@ -32,7 +32,7 @@ def make_design(**options: Any) -> DesignParameters:
 
 def run(design: DesignParameters, bench: str, tmp_path: Path, tests: Sequence[str] = ()) -> None:
     run_cocotb(
-        [emit_verilog(ConfigBus(parameters=design), "config_bus"), memory_source()],
+        [emit_verilog(ConfigBus(parameters=design), "config_bus"), *primitive_sources()],
         "config_bus",
         f"lmht.sim.benches.{bench}",
         parameters={"design": asdict(design)},

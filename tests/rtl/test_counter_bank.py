@@ -9,7 +9,7 @@ import pytest
 from amaranth.hdl import Cat, Const, Signal
 
 from lmht.rtl.counter_bank import CounterBank
-from lmht.rtl.verilog import emit_verilog, memory_source
+from lmht.rtl.verilog import emit_verilog, primitive_sources
 from lmht.sim.runner import BenchFailure, run_cocotb
 
 SEED = 88
@@ -23,7 +23,7 @@ CASES = {
 
 def run(case: dict[str, Any], folder: Path, tests: tuple[str, ...] = ()) -> None:
     run_cocotb(
-        [emit_verilog(CounterBank(**case), "dut"), memory_source()],
+        [emit_verilog(CounterBank(**case), "dut"), *primitive_sources()],
         "dut",
         "lmht.sim.benches.counter_bank",
         parameters=case,

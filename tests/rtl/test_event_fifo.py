@@ -10,7 +10,7 @@ from amaranth.lib import wiring
 
 from lmht.rtl.event_fifo import EventFifo
 from lmht.rtl.events import EventLayout
-from lmht.rtl.verilog import emit_verilog, memory_source
+from lmht.rtl.verilog import emit_verilog, primitive_sources
 from lmht.sim.faults import Fault, Saboteur
 from lmht.sim.runner import BenchFailure, run_cocotb
 
@@ -19,7 +19,7 @@ LAYOUT = EventLayout.for_levels(height=5, width=6, channels=7, steps=2, max_leve
 
 def run(folder: Path, component: wiring.Component, depth: int, fault: Fault = Fault.NONE) -> None:
     run_cocotb(
-        [emit_verilog(component, "fifo"), memory_source()],
+        [emit_verilog(component, "fifo"), *primitive_sources()],
         "fifo",
         "lmht.sim.benches.event_fifo",
         parameters={"layout": asdict(LAYOUT), "depth": depth, "fault": int(fault)},

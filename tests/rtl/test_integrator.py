@@ -25,7 +25,7 @@ from lmht.rtl.synapse_lanes import SynapseLanes
 from lmht.rtl.tap_addresses import TapAddressGenerator
 from lmht.rtl.tap_lanes import TapLanes
 from lmht.rtl.tile_parameters import TileParameters
-from lmht.rtl.verilog import emit_verilog, memory_source
+from lmht.rtl.verilog import emit_verilog, primitive_sources
 from lmht.sim.benches.integrator import CLOSING_CYCLES
 from lmht.sim.runner import BenchFailure, run_cocotb
 
@@ -89,7 +89,7 @@ def run(
     np.savez(data, **arrays)
     settings = {"frames": 6, "idle": "always", "pause": 6, "malformed": 0.0, "density": 0.4, **bench}
     run_cocotb(
-        [emit_verilog(component or Integrator(parameters=parameters), "integrator"), memory_source()],
+        [emit_verilog(component or Integrator(parameters=parameters), "integrator"), *primitive_sources()],
         "integrator",
         "lmht.sim.benches.integrator",
         parameters={"tile": asdict(parameters), "data": str(data), **settings},
@@ -392,4 +392,17 @@ def test_a_projection_that_does_not_wait_is_found(tmp_path: Path, monkeypatch: p
 def test_an_unchecked_range_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(event_filter, "exceeds", lambda *_: Const(0, 1))
     with pytest.raises(BenchFailure):
+        run(tmp_path, CASES["k3"], malformed=0.1)
+
+
+@pytest.mark.parametrize("signal", ["was_wrong", "has_ended"])
+def test_a_late_error_flag_is_found(signal: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is wrong with a frame's end misses it, or is left to the next frame."""
+    original = event_filter.delay
+
+    def late(m: Module, value: Any, cycles: int, *, name: str, **options: Any) -> Any:
+        return original(m, value, cycles + 8 * int(name == signal), name=name, **options)
+
+    monkeypatch.setattr(event_filter, "delay", late)
+    with pytest.raises(BenchFailure, match="error is"):
         run(tmp_path, CASES["k3"], malformed=0.1)

@@ -21,7 +21,7 @@ from lmht.rtl import neuron_array
 from lmht.rtl.fire import Fire
 from lmht.rtl.mix import Mix
 from lmht.rtl.neuron_array import NeuronArray
-from lmht.rtl.verilog import emit_verilog, memory_source
+from lmht.rtl.verilog import emit_verilog, primitive_sources
 from lmht.sim.random_networks import random_layer
 from lmht.sim.runner import BenchFailure, run_cocotb
 
@@ -39,6 +39,7 @@ def run(
     ready: str = "always",
     empty: float = 0.0,
     quiet: float = 0.0,
+    test: str = "levels",
     **options: Any,
 ) -> np.ndarray:
     """Levels that the hardware of `layer` emits for accumulators `sums`, shape (pixels, T, N)."""
@@ -94,7 +95,7 @@ def run(
         **{f"memory_{memory}": contents[f"{tile.name}_{memory}"] for memory in tile.memories},
     )
     run_cocotb(
-        [emit_verilog(NeuronArray(parameters=tile), "neuron_array"), memory_source()],
+        [emit_verilog(NeuronArray(parameters=tile), "neuron_array"), *primitive_sources()],
         "neuron_array",
         "lmht.sim.benches.neuron_array",
         parameters={
@@ -106,10 +107,11 @@ def run(
             "empty": empty,
             "quiet": quiet,
         },
+        tests=[test],
         folder=folder,
         seed=SEED,
     )
-    return np.load(folder / "levels.npz")["levels"]
+    return np.load(folder / "levels.npz")["levels"] if test == "levels" else np.zeros(0)
 
 
 def plain_layer(steps: int, levels: int, neurons: int, initial_membrane: int) -> IntegerLayer:
@@ -325,6 +327,32 @@ def test_quiet_pixels_send_their_constant_events(options: dict, tmp_path: Path) 
     spontaneous = quiet_levels(layer)
     assert spontaneous.any()
     assert (levels == spontaneous).all(axis=(1, 2)).sum() > 10
+
+
+ONE_CYCLE = {"update_lanes": 4, "mix_multipliers": 4}
+"""Two steps of a neuron are mixed at once: a row every cycle."""
+
+
+@pytest.mark.daily
+@pytest.mark.parametrize("options", [ONE_CYCLE, {"update_lanes": 2, "mix_multipliers": 2}])
+def test_throughput(options: dict, tmp_path: Path) -> None:
+    layer, sums = speaking_layer()
+    run(tmp_path, layer, sums, test="throughput", lanes=[1, 4, 2], **options)
+
+
+def test_too_few_credits_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neuron_array, "FIFO_SLACK", 0)
+    layer, sums = speaking_layer()
+    with pytest.raises(BenchFailure, match="rows were taken in"):
+        run(tmp_path, layer, sums, test="throughput", lanes=[1, 4, 2], **ONE_CYCLE)
+
+
+def test_too_many_credits_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The FIFO has fewer places than there are credits."""
+    monkeypatch.setattr(neuron_array, "FIFO_TRANSIT", -4)
+    layer, sums = speaking_layer()
+    with pytest.raises(BenchFailure, match="levels"):
+        run(tmp_path, layer, sums, ready="rarely", lanes=[1, 4, 2], **ONE_CYCLE)
 
 
 def test_a_wrong_constant_event_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 import lmht.rtl.pooler as pooler
 from lmht.rtl.pooler import Pooler
-from lmht.rtl.verilog import emit_verilog, memory_source
+from lmht.rtl.verilog import emit_verilog, primitive_sources
 from lmht.sim.benches.pooler import pooled_parameters
 from lmht.sim.faults import Fault, Saboteur
 from lmht.sim.runner import BenchFailure, run_cocotb
@@ -50,7 +50,7 @@ SPEAKING = CASES["sum 2x2"]
 def run(component: Pooler | Saboteur, case: Case, folder: Path, **options: Any) -> None:
     tile, pooling = case
     run_cocotb(
-        [emit_verilog(component, "dut"), memory_source()],
+        [emit_verilog(component, "dut"), *primitive_sources()],
         "dut",
         BENCH,
         parameters={"tile": tile, "pooling": pooling, "fault": options.pop("fault", 0)},

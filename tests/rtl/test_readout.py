@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from amaranth.hdl import Value
+from amaranth.hdl import Const, Module, Value
 
 from lmht.rtl.events import EventLayout
-from lmht.rtl.readout import Readout
+from lmht.rtl.readout import Readout, _Word
 from lmht.rtl.verilog import emit_verilog
 from lmht.sim.faults import Fault, Saboteur
 from lmht.sim.runner import BenchFailure, run_cocotb
@@ -40,22 +40,31 @@ def test_planted_fault_fails(fault: Fault, tmp_path: Path) -> None:
 
 
 class LastTieWins(Readout):
-    def _beats(self, logit: Value, channel: Value, best: Value, best_channel: Value) -> Value:
-        return (logit > best) | ((logit == best) & (channel > best_channel))
+    @property
+    def _inverted(self) -> int:
+        return super()._inverted & -1 << self._channel_bits
 
 
 class FirstArrivalWins(Readout):
-    def _beats(self, logit: Value, channel: Value, best: Value, best_channel: Value) -> Value:
-        return logit > best
+    def _above(self, number: int, own: Value, best: Value) -> Value:
+        channel_bits = max(0, self._channel_bits - self._slices[number][0])
+        return own[channel_bits:] > best[channel_bits:]
 
 
 class UnsignedLogits(Readout):
-    def _beats(self, logit: Value, channel: Value, best: Value, best_channel: Value) -> Value:
-        tie = (logit == best) & (channel < best_channel)
-        return (logit.as_unsigned() > best.as_unsigned()) | tie
+    @property
+    def _inverted(self) -> int:
+        return (1 << self._channel_bits) - 1
 
 
-@pytest.mark.parametrize("wrong", [LastTieWins, FirstArrivalWins, UnsignedLogits])
+class SlicesAlone(Readout):
+    """A slice takes the best one's place whatever the slices above it say."""
+
+    def _meet(self, m: Module, advance: Value, number: int, word: _Word) -> _Word:
+        return super()._meet(m, advance, number, dataclasses.replace(word, equal=Const(1, 1)))
+
+
+@pytest.mark.parametrize("wrong", [LastTieWins, FirstArrivalWins, UnsignedLogits, SlicesAlone])
 def test_wrong_comparison_fails(wrong: type[Readout], tmp_path: Path) -> None:
     with pytest.raises(BenchFailure, match="good_frames"):
         run(wrong(layout=TEN), TEN, tmp_path, tests=["good_frames"])

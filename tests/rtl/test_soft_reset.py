@@ -17,7 +17,7 @@ from lmht.rtl import accelerator
 from lmht.rtl.accelerator import Accelerator
 from lmht.rtl.frame_gate import FrameGate
 from lmht.rtl.result_gate import ResultGate
-from lmht.rtl.verilog import emit_verilog, memory_source
+from lmht.rtl.verilog import emit_verilog, primitive_sources
 from lmht.sim.random_conv_networks import random_conv_network
 from lmht.sim.random_networks import random_design, random_images
 from lmht.sim.runner import BenchFailure, run_cocotb
@@ -58,7 +58,7 @@ def run(
     images = random_images(rng, 4, network.input_shape)
     frames.write_bytes(images.transpose(0, 2, 3, 1).tobytes())
     run_cocotb(
-        [emit_verilog(Accelerator(parameters=design), "dut"), memory_source()],
+        [emit_verilog(Accelerator(parameters=design), "dut"), *primitive_sources()],
         "dut",
         "lmht.sim.benches.soft_reset",
         parameters={
