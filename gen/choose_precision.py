@@ -15,6 +15,7 @@ from lmht.gen.choose_widths import choose_widths
 from lmht.gen.folded import FoldedNetwork
 from lmht.gen.integer import IntegerNetwork
 from lmht.gen.quantize import quantize
+from lmht.sim.exact_network import exact_logits
 from lmht.sim.golden import GoldenModel
 
 __all__ = [
@@ -51,19 +52,23 @@ LADDER = tuple(
         (8, 12, 8, 10),
         (10, 14, 10, 12),
         (12, 16, 12, 14),
-        (14, 18, 14, 16),
-        (16, 20, 16, 17),
-        (18, 22, 16, 18),
-        (20, 24, 16, 18),
+        (20, 17, 16, 15),
+        (21, 20, 16, 17),
+        (22, 22, 16, 18),
+        (23, 24, 16, 20),
     )
 )
-"""What is tried, the cheapest first."""
+"""What is tried, the cheapest first. Gains cost accumulators, and the others little but wider adders; multipliers of
+more than 17 bits do not fit the 18 signed ones of a DSP block."""
 
-DEEP_BITS = Bits(fraction_bits=16, multiplier_bits=17, leak_bits=16, gain_bits=13)
+DEEP_BITS = LADDER[5]
 """Default of networks with more layers than :data:`SHALLOW_LAYERS`: a level that moves in one layer moves others in the
-next, so that the same roundings cost a deep network far more classes. 17 unsigned bits fit the 18 of a DSP block."""
+next, so that the same roundings cost a deep network far more classes."""
 
 SHALLOW_LAYERS = 4
+
+NOISE_LIMIT = 0.01
+"""Part of the images that may be left to the noise of float32: far more than it was seen to decide."""
 
 
 class PrecisionTrial(BaseModel):
@@ -74,7 +79,10 @@ class PrecisionTrial(BaseModel):
     bits : str
         Bits of the layers, in words.
     agreement : float
-        Part of the calibration images that have the same class in PyTorch and by the golden model.
+        Part of the calibration images, without those undecided, that have the same class in PyTorch and by the golden
+        model.
+    undecided : int
+        Images whose class in PyTorch is decided by the noise of float32: without rounding it is another.
     logit_error : float
         Root mean square of the logits' difference over that of PyTorch's logits.
     accumulator_bits : int
@@ -87,6 +95,7 @@ class PrecisionTrial(BaseModel):
 
     bits: str
     agreement: float
+    undecided: int = 0
     logit_error: float
     accumulator_bits: int
     constant_bits: int
@@ -113,6 +122,10 @@ def choose_precision(
 ) -> tuple[dict[str, list[int]], list[PrecisionTrial]]:
     """The cheapest bits of every layer with which a part `target` of the calibration images gets the same class.
 
+    Images that PyTorch classifies by the noise of float32 do not count: no integers can follow it. They are those
+    whose class is another where nothing is rounded (:func:`~lmht.sim.exact_network.exact_logits`), and few; more than
+    :data:`NOISE_LIMIT` are no noise, and all count.
+
     All layers climb :data:`LADDER` together until the target is reached. Then layers step down again where that keeps
     it: all together, or else one half of them after the other, and so on, the costliest half first.
 
@@ -138,17 +151,22 @@ def choose_precision(
     ValueError
         If no bits reach the target; the message says what the best do.
     """
-    search = _Search(network, calibration, name)
+    search = _Search(network, calibration, name, _find_decided(network, calibration))
     layers = len(network.layers)
     for rung in range(len(LADDER)):
         if search.agreement([rung] * layers) >= target:
             break
     else:
         best = max(search.trials, key=lambda trial: trial.agreement, default=None)
+        refused = f" ({search.refusal})" if search.refusal else ""
+        reason = f"no bits fit{refused}"
+        if best is not None:
+            reason = f"bits {best.bits} reach no more" + (
+                f", and others do not fit{refused}" if refused else ""
+            )
         raise ValueError(
             f"fidelity must be at most {0 if best is None else best.agreement:.4f} for this network on "
-            f"{len(calibration.images)} calibration images, not {target:g}: "
-            + ("no bits fit" if best is None else f"bits {best.bits} reach no more")
+            f"{int(search.decided.sum())} calibration images, not {target:g}: {reason}"
         )
     rungs = [rung] * layers
 
@@ -187,7 +205,9 @@ class _Search:
     network: FoldedNetwork
     calibration: Calibration
     name: str
+    decided: torch.Tensor
     trials: list[PrecisionTrial] = field(default_factory=list)
+    refusal: str = ""  # why the last bits that do not fit do not
 
     def agreement(self, rungs: Sequence[int]) -> float:
         """Of the layers' rungs of the ladder; -1 where a number outgrows what hardware or golden model have."""
@@ -195,16 +215,19 @@ class _Search:
             integers = quantize(self.network, name=self.name, **_arguments(rungs))
             widths = choose_widths(integers)
             result = GoldenModel(integers).run(self.calibration.images)
-        except ValueError:
+        except ValueError as refusal:
+            self.refusal = str(refusal)
             return -1.0
         wanted = self.calibration.logits.double()
         error = result.logits.double() * integers.logit_scale - wanted
         counts = {str(LADDER[rung]): list(rungs).count(rung) for rung in sorted(set(rungs))}
+        same = (result.predictions == wanted.argmax(dim=1))[self.decided]
         trial = PrecisionTrial(
             bits="; ".join(
                 bits if len(counts) == 1 else f"{bits} in {count} layers" for bits, count in counts.items()
             ),
-            agreement=float((result.predictions == wanted.argmax(dim=1)).double().mean()),
+            agreement=float(same.double().mean()),
+            undecided=int((~self.decided).sum()),
             logit_error=float(error.norm() / wanted.norm().clamp(min=1e-30)),
             accumulator_bits=sum(
                 layer.neurons * layer.input_steps * width.accumulator_bits
@@ -216,6 +239,14 @@ class _Search:
         return trial.agreement
 
 
+def _find_decided(network: FoldedNetwork, calibration: Calibration) -> torch.Tensor:
+    """Which images have the class that PyTorch gives them without any rounding, too; bool, shape (N,)."""
+    exact = exact_logits(network, calibration.images).argmax(dim=1)
+    decided = exact == calibration.logits.argmax(dim=1)
+    few = (~decided).double().mean() <= NOISE_LIMIT
+    return decided if few else torch.ones_like(decided)
+
+
 def _constant_bits(integers: IntegerNetwork, bias_bits: Sequence[int]) -> int:
     return sum(
         layer.multipliers.size * layer.multiplier_bits + layer.bias.size * width
@@ -225,7 +256,13 @@ def _constant_bits(integers: IntegerNetwork, bias_bits: Sequence[int]) -> int:
 
 def trials_table(trials: Sequence[PrecisionTrial]) -> Table:
     """What was tried, for a terminal."""
-    table = Table(title="precision: bits of membrane, multipliers, leak and gains that were tried")
+    undecided = max(trial.undecided for trial in trials)
+    table = Table(
+        title="precision: bits of membrane, multipliers, leak and gains that were tried",
+        caption=f"without {undecided} images whose class in PyTorch is the noise of float32"
+        if undecided
+        else None,
+    )
     table.add_column("F, GB, FL, RB")
     for header in ("same class", "logits off by", "accumulator bits", "bits of constants"):
         table.add_column(header, justify="right")

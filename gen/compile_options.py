@@ -25,7 +25,7 @@ class CompileOptions(BaseModel):
         What :class:`~lmht.gen.plan.PlanOptions` says.
     fraction_bits : int or None
         ``F`` of NUMERICS.md; None takes that with which the neurons were trained
-        (:attr:`lmht.model.LMHT.fraction_bits`), or 8, or 16 for deep networks.
+        (:attr:`lmht.model.LMHT.fraction_bits`), or 8, or 20 for deep networks.
     multiplier_bits, leak_bits, gain_bits : int or None
         ``GB``, ``FL`` and ``RB``; None takes the defaults of :func:`~lmht.gen.quantize.quantize`,
         or of deep networks (:data:`~lmht.gen.choose_precision.DEEP_BITS`), as for ``fraction_bits``.

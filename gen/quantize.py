@@ -17,7 +17,7 @@ from lmht.gen.integer_projection import IntegerProjection
 from lmht.model.integer_window import LEAK_BITS
 from lmht.rtl.checks import check_range
 
-__all__ = ["largest_shift", "quantize"]
+__all__ = ["integer_projection", "largest_shift", "quantize"]
 
 SHIFT_LIMIT = 63
 
@@ -150,16 +150,17 @@ def _quantize_inputs(network: FoldedNetwork, layer: FoldedLayer, gain_bits: int)
         shift = residual_shift(ratio, gain_bits, int(np.abs(branch.weights).max()))
         weights, weight_bits, own_shift = residual_weights(branch, ratio, shift)
         integers = {"weights": weights, "weight_bits": weight_bits, "shift": own_shift}
-        branches.append(_integer_projection(network, branch, **integers))
+        branches.append(integer_projection(network, branch, **integers))
     return _Inputs(
-        projections=(_integer_projection(network, main, shift=shift), *branches),
+        projections=(integer_projection(network, main, shift=shift), *branches),
         unit=np.ldexp(step, -shift),
     )
 
 
-def _integer_projection(
+def integer_projection(
     network: FoldedNetwork, projection: FoldedProjection, **changes: Any
 ) -> IntegerProjection:
+    """A projection with its integer weights as they were trained, and other fields in place of its own."""
     neuron = network.source_neuron(projection)
     steps, max_level = (1, PIXEL_MAX) if neuron is None else (neuron.steps, neuron.levels)
     fields: dict[str, Any] = {

@@ -276,8 +276,18 @@ def test_functions(steps, message):
     assert refusal(Net(steps, **parts)) == message
 
 
-def test_view_of_a_map_in_channels_last_format():
-    message = refusal(Net(lambda net, x: x.view(x.size(0), -1)))
+@pytest.mark.parametrize(
+    "steps",
+    [
+        lambda net, x: x.view(x.size(0), -1),
+        lambda net, x: x.view(-1, 384),
+        lambda net, x: net.conv(x).view(x.shape[0], 384),
+        lambda net, x: net.other(net.conv(x)).view(x.size(dim=0), -1),
+        lambda net, x: x.view(size=(x.size(0), 384)),
+    ],
+)
+def test_view_of_a_map_in_channels_last_format(steps):
+    message = refusal(Net(steps, conv=conv(), other=neurons()))
     start = r"network \(Net\): view: it fails on an image of shape \(3, 8, 8\) \(RuntimeError: view size is not compat"
     assert re.match(start, message)
     assert "reshape" in message

@@ -324,6 +324,18 @@ UNMAPPED = {
         "nn.Conv2d(1, 4, 3), config.make_neuron(), nn.GroupNorm(2, 4), nn.Flatten(), nn.Linear(144, 10)",
         "2 (GroupNorm): it is not mapped",
     ),
+    "transposed": (
+        "nn.ConvTranspose2d(1, 4, 3), config.make_neuron(), nn.Flatten(), nn.Linear(400, 10)",
+        "0 (ConvTranspose2d): it is not mapped",
+    ),
+    "dilated": (
+        "nn.Conv2d(1, 4, 3, dilation=2), config.make_neuron(), nn.Flatten(), nn.Linear(64, 10)",
+        "0 (QuantConv2d): dilation (2, 2) is not mapped; use 1",
+    ),
+    "second activation": (
+        "nn.Conv2d(1, 4, 3), nn.Tanh(), config.make_neuron(), nn.Flatten(), nn.Linear(144, 10)",
+        "1 (Tanh): it is not mapped",
+    ),
 }
 
 
