@@ -10,10 +10,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lmht.rtl.accumulators import AccumulatorMemory
 from lmht.rtl.memory_shape import MemoryShape
+from lmht.rtl.operation_distance import least_distance
 from lmht.rtl.ports import BUS_DATA_BITS
 from lmht.rtl.projection import open_rows
+from lmht.rtl.row_queue import PAIR_CYCLES
+from lmht.rtl.synapse_lanes import accumulator_row_layout
 from lmht.rtl.tile_parameters import TileParameters
+from lmht.rtl.update_sequencer import row_interval
 
 __all__ = [
     "DEVICES",
@@ -84,10 +89,10 @@ SMALL_DEPTH, SMALL_BITS = 32, 1024
 """Up to such a depth or size a memory goes into look-up tables: 4 of them for 16 rows of 4 bits."""
 MULTIPLIER_BITS = 18
 
-# LUT4 and flip-flops of a tile for each of its features; see :func:`tile_features`. Fitted to seven tiles of 8 to 32
-# lanes: within 12 % of Yosys' look-up tables, and within 7 % of its flip-flops.
-_LUT4 = (2.75, 2585.0, 0.0, 86.0)
-_FLIP_FLOPS = (3.58, 0.0, 2.82, 1068.0)
+# LUT4 and flip-flops of a tile for each of its features; see :func:`tile_features`. Fitted to six tiles of 4 to 32
+# lanes: within 11 % of Yosys' look-up tables, and within 9 % of its flip-flops.
+_LUT4 = (0.0, 1.638, 572.0, 2.831, 381.0)
+_FLIP_FLOPS = (1.286, 0.0, 737.0, 3.808, 266.0)
 # Frame encoder, readout, configuration bus; and for each tile its router, its counters and the enables of its loads.
 # Fitted to what Yosys makes of these parts in four designs of 2 to 6 tiles: within 4 % and 7 %.
 _FRAME = Resources(lut4=1220, flip_flops=1080)
@@ -99,14 +104,26 @@ _COUNTERS = MemoryShape(width=BUS_DATA_BITS, depth=256)
 def tile_features(tile: TileParameters) -> tuple[float, ...]:
     """What the logic of a tile grows with.
 
-    Bits of the accumulators that are worked on in a cycle; 1 for a map of several rows; bits of mixing sums and
+    Bits of registers as wide as an accumulator row: sums, those that are forwarded, rows that wait for the neurons;
+    bits of adders and of the choice among forwarded sums; 1 for a map of several rows; bits of mixing sums and
     membranes; and 1 for what every tile has.
     """
     neuron = tile.neuron
-    accumulators = tile.lanes * neuron.input_steps * neuron.accumulator_bits
+    copies = tile.banks * tap_columns(tile) if tile.tap_unroll else 1
+    memory = AccumulatorMemory(
+        row=accumulator_row_layout(tile),
+        banks=1 if tile.tap_unroll else tile.banks,
+        rows=tile.bank_rows,
+        least_distance=least_distance(tile),
+    )
+    forwarded = memory.distances
+    waiting = 2 if row_interval(tile) >= PAIR_CYCLES else 1
+    registers = copies * (1 + memory.first_cycle + max(forwarded.stop - 2, 0) * bool(forwarded)) + waiting
     sums = tile.mix_multipliers * neuron.mix_bits + neuron.steps * neuron.membrane_bits
+    row = tile.lanes * neuron.input_steps * neuron.accumulator_bits
     return (
-        float(accumulators * (tile.banks * tap_columns(tile) if tile.tap_unroll else 1)),
+        float(row * registers),
+        float(row * copies * (1 + len(forwarded))),
         float(tile.height > 1),
         float(tile.update_lanes * sums),
         1.0,

@@ -13,9 +13,9 @@ __all__ = ["least_distance"]
 
 Place = tuple[int, int, int]  # output row, column, group
 Positions = tuple[int, ...]
+Sets = tuple[Positions, ...]
 
 
-@cache
 def least_distance(parameters: TileParameters) -> int:
     """Fewest cycles between two operations on one accumulator row, or ``WRITTEN_CYCLE`` if that is less.
 
@@ -27,18 +27,24 @@ def least_distance(parameters: TileParameters) -> int:
     projections = range(len(parameters.projections))
     rows = [_row_sets(parameters, projection) for projection in projections]
     columns = [_column_sets(parameters, projection) for projection in projections]
-    groups = range(parameters.groups)
     if parameters.tap_unroll or all(len(one) == 1 for sets in (*rows, *columns) for one in sets):
         # One pixel, or all pixels at once: an event's operations are the groups, in order.
         return min(parameters.groups, WRITTEN_CYCLE)
     if len(projections) > 1:
         return 1
+    # No operation sees more groups than these.
+    return _least_of_walks(rows[0], columns[0], min(parameters.groups, 2 * WRITTEN_CYCLE))
+
+
+@cache
+def _least_of_walks(rows: Sets, columns: Sets, groups: int) -> int:
+    """The same for events that walk over one of `rows` and one of `columns`."""
     found = WRITTEN_CYCLE
     for (rows_before, rows_behind), (columns_before, columns_behind) in product(
-        _pairs(rows[0], in_order=True), _pairs(columns[0], in_order=False)
+        _pairs(rows, in_order=True), _pairs(columns, in_order=False)
     ):
-        before = _walk(rows_before, columns_before, groups)
-        behind = _walk(rows_behind, columns_behind, groups)
+        before = _walk(rows_before, columns_before, range(groups))
+        behind = _walk(rows_behind, columns_behind, range(groups))
         # What lies before a short event comes close, too.
         found = min(found, len(before) + 1)
         found = min(
@@ -65,7 +71,7 @@ def _walk(rows: Positions, columns: Positions, groups: range) -> list[Place]:
     return places
 
 
-def _pairs(sets: list[Positions], *, in_order: bool) -> set[tuple[Positions, Positions]]:
+def _pairs(sets: Sets, *, in_order: bool) -> set[tuple[Positions, Positions]]:
     """All pairs of sets that share a position, moved to 0: only how they lie to each other matters."""
     found = set()
     for place, first in enumerate(sets):
@@ -76,22 +82,26 @@ def _pairs(sets: list[Positions], *, in_order: bool) -> set[tuple[Positions, Pos
     return found
 
 
-def _row_sets(parameters: TileParameters, projection: int) -> list[Positions]:
+def _row_sets(parameters: TileParameters, projection: int) -> Sets:
     if is_flat(parameters, projection):
-        return [(0,)]
-    return _reached(parameters, projection, 0, parameters.height)
+        return ((0,),)
+    return _sets(parameters, projection, 0, parameters.height)
 
 
-def _column_sets(parameters: TileParameters, projection: int) -> list[Positions]:
-    return _reached(parameters, projection, 1, parameters.width)
+def _column_sets(parameters: TileParameters, projection: int) -> Sets:
+    return _sets(parameters, projection, 1, parameters.width)
 
 
-def _reached(parameters: TileParameters, projection: int, axis: int, size: int) -> list[Positions]:
-    """For every input position along an axis the output positions that it reaches, that of the lowest tap first."""
+def _sets(parameters: TileParameters, projection: int, axis: int, size: int) -> Sets:
     own = parameters.projections[projection]
-    kernel, stride, padding = own.kernel[axis], own.stride[axis], own.padding[axis]
+    return _reached(own.kernel[axis], own.stride[axis], own.padding[axis], own.pooled[axis], size)
+
+
+@cache
+def _reached(kernel: int, stride: int, padding: int, places: int, size: int) -> Sets:
+    """For every input position along an axis the output positions that it reaches, that of the lowest tap first."""
     sets = [
         tuple(out for out in reversed(range(size)) if 0 <= place + padding - out * stride < kernel)
-        for place in range(own.pooled[axis])
+        for place in range(places)
     ]
-    return [one for one in sets if one]
+    return tuple(one for one in sets if one)

@@ -13,7 +13,7 @@ from lmht.rtl.row_queue import RowQueue
 from lmht.rtl.synapse_lanes import FETCH_CYCLES, accumulator_row_layout, accumulators_layout
 from lmht.rtl.tile_parameters import TileParameters
 
-__all__ = ["UpdateSequencer", "update_row_layout"]
+__all__ = ["UpdateSequencer", "row_interval", "update_row_layout"]
 
 
 def update_row_layout(parameters: TileParameters) -> data.StructLayout:
@@ -37,19 +37,33 @@ def update_row_layout(parameters: TileParameters) -> data.StructLayout:
 
 
 def _tag_layout(parameters: TileParameters) -> data.StructLayout:
-    """What belongs to an accumulator row: ``untouched``, it counts as zeros; ``last_part`` of its pixel."""
+    """What belongs to an accumulator row: ``untouched``, it counts as zeros; ``last_part`` of its pixel; ``single``, it
+    makes one update row."""
     return data.StructLayout(
         {
             "x": range(parameters.width),
             "untouched": 1,
             "quiet": 1,
             "last_part": 1,
+            "single": 1,
             "last": 1,
             "frame": 1,
             "error": 1,
             "empty": 1,
         }
     )
+
+
+def row_interval(parameters: TileParameters) -> int:
+    """Cycles for which the neuron array needs an accumulator row at least."""
+    # A quiet pixel's update row takes it a cycle; the last accumulator row of a pixel may hold fewer update rows.
+    cycles = 1 if parameters.constant_events else parameters.mix_phases
+    return min(parameters.row_slots, _final_slots(parameters)) * cycles
+
+
+def _final_slots(parameters: TileParameters) -> int:
+    """Update rows in the last accumulator row of a pixel."""
+    return parameters.update_rows - (parameters.groups - 1) * parameters.row_slots
 
 
 class UpdateSequencer(wiring.Component):
@@ -87,7 +101,6 @@ class UpdateSequencer(wiring.Component):
         self.parameters = parameters
         banks, width = parameters.banks, parameters.width
         self._parts_touched = parameters.groups if parameters.partial else 1
-        self._final_slots = parameters.update_rows - (parameters.groups - 1) * parameters.row_slots
         super().__init__(
             {
                 "closed": In(closed_layout(banks)),
@@ -112,13 +125,11 @@ class UpdateSequencer(wiring.Component):
             parts=self._parts_touched,
             skips=parameters.skip_quiet and not parameters.neuron.is_classifier,
         )
-        # A quiet pixel's update row takes the neuron array a cycle; the last accumulator row of a pixel may hold fewer.
-        cycles = 1 if parameters.constant_events else parameters.mix_phases
         m.submodules.queue = queue = RowQueue(
             row=accumulator_row_layout(parameters),
             tag=_tag_layout(parameters),
             answer_cycles=1 + FETCH_CYCLES,
-            interval=min(parameters.row_slots, self._final_slots) * cycles,
+            interval=row_interval(parameters),
         )
         m.d.comb += [
             walk.closed.eq(self.closed),
@@ -151,6 +162,10 @@ class UpdateSequencer(wiring.Component):
             queue.tag.untouched.eq(~touched),
             queue.tag.quiet.eq(~pixel.touched.any() & ~pixel.empty),
             queue.tag.last_part.eq(last_part),
+            queue.tag.single.eq(
+                pixel.empty
+                | Mux(last_part, int(_final_slots(parameters) == 1), int(parameters.row_slots == 1))
+            ),
             queue.tag.last.eq(pixel.last & last_part),
             queue.tag.frame.eq(pixel.frame),
             queue.tag.error.eq(pixel.error),
@@ -177,10 +192,12 @@ class UpdateSequencer(wiring.Component):
         slots = parameters.row_slots
         tag, row = queue.o.payload.tag, queue.o.payload.row.as_value()
         slot = Signal(range(slots))
+        is_first = Signal(init=1)
+        is_last = Signal()  # of a later slot
         last_slot = Signal()
         width = self.o.payload.accumulators.as_value().shape().width
         m.d.comb += [
-            last_slot.eq((slot == Mux(tag.last_part, self._final_slots, slots) - 1) | tag.empty),
+            last_slot.eq(Mux(is_first, tag.single, is_last)),
             queue.o.ready.eq(self.o.ready & last_slot),
             self.o.valid.eq(queue.o.valid),
             self.o.payload.accumulators.as_value().eq(Mux(tag.untouched, 0, row.word_select(slot, width))),
@@ -191,8 +208,13 @@ class UpdateSequencer(wiring.Component):
             self.o.payload.empty.eq(tag.empty),
             self.o.payload.quiet.eq(tag.quiet & int(parameters.constant_events)),
         ]
+        # Which slot is the last one is known with the slot: it decides whether a whole row moves.
         with m.If(self.o.valid & self.o.ready):
-            m.d.sync += slot.eq(Mux(last_slot, 0, slot + 1))
+            m.d.sync += [
+                slot.eq(Mux(last_slot, 0, slot + 1)),
+                is_first.eq(last_slot),
+                is_last.eq(slot + 2 == Mux(tag.last_part, _final_slots(parameters), slots)),
+            ]
 
 
 def _times(value: Value, factor: int) -> Value:

@@ -90,14 +90,14 @@ def emit_verilog(component: wiring.Component, name: str) -> str:
 
 def primitive_sources() -> list[Path]:
     """Files of the modules that the emitted Verilog instantiates without defining them: ``lmht_multiplier``, and the
-    memory, ``lmht_ram``.
+    memories, ``lmht_ram`` and, for a few rows of accumulators, ``lmht_rows``.
 
     Raises
     ------
     FileNotFoundError
         If this installation lacks one.
     """
-    paths = [Path(__file__).with_name(name) for name in ("lmht_multiplier.v", "lmht_ram.v")]
+    paths = [Path(__file__).with_name(name) for name in ("lmht_multiplier.v", "lmht_ram.v", "lmht_rows.v")]
     for path in paths:
         if not path.is_file():
             raise FileNotFoundError(f"{path.name} is missing from the installed package lmht.rtl")

@@ -94,15 +94,18 @@ async def next_frame_is_right(dut: Any) -> None:
     cut_off = 0
     for number in range(frames.rounds):
         count = rng.randrange(1, 4)
+        accepts = frames.sink.pattern
         for _ in range(count):
             frames.source.send(frames.beats_of(rng.randrange(frames.design.images)))
         if number % 2:
             await frames.bench.run(rng.randrange(1, 2 * frames.longest))
         else:
-            # Aimed at the words of a result.
+            # Amid the words of a result: the rest is held back until the command acts.
             await frames.bench.run_until(lambda: bool(frames.sink.words), limit=frames.limit)
             await frames.bench.run(rng.randrange(3))
+            frames.sink.pattern = lambda: False
         await frames.bus.write("COMMAND", soft_reset=1)
+        frames.sink.pattern = accepts
         # What was not begun before the reset is a frame like any other: let it come out.
         await frames.bench.run_until(lambda: frames.source.idle, limit=frames.limit * count)
         await frames.bench.run(4 * frames.longest)

@@ -23,7 +23,8 @@ def refuse(folder):
 def test_open(small_build, small_network):
     build = Build.open(small_build)
     assert build.parameters.name == "compact"
-    assert [path.name for path in build.verilog_files] == ["compact.v", "lmht_multiplier.v", "lmht_ram.v"]
+    primitives = ["lmht_multiplier.v", "lmht_ram.v", "lmht_rows.v"]
+    assert [path.name for path in build.verilog_files] == ["compact.v", *primitives]
     assert build.image_file == small_build / "image.bin"
     assert build.network.architecture == build.source.architecture == small_network.architecture
     assert build.manifest.registers[0].name == "ID"

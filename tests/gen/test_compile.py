@@ -59,6 +59,7 @@ def test_build_holds_what_the_architecture_says(small_build):
         "compact.v",
         "lmht_multiplier.v",
         "lmht_ram.v",
+        "lmht_rows.v",
         "image.bin",
         "lmht_design.h",
         "compact.core",

@@ -13,7 +13,7 @@ def listed_files(text):
 
 def check_files(folder, text):
     files = listed_files(text)
-    assert files[:3] == ["compact.v", "lmht_multiplier.v", "lmht_ram.v"]
+    assert files[:4] == ["compact.v", "lmht_multiplier.v", "lmht_ram.v", "lmht_rows.v"]
     assert len(files) == len(set(files))
     assert set(files) == {
         path.relative_to(folder).as_posix()

@@ -58,16 +58,16 @@ MEASURED = {
     # look-up tables (distributed memories included), flip-flops, block RAMs, multipliers
     "linear": (
         tile(inputs=(1, 28, 28, 1, 255), kernel=28, channels=128, lanes=16, bits=17),
-        (2139, 3307, 34, 17),
+        (1308, 1947, 34, 17),
     ),
-    "convolution": (tile(inputs=(8, 16, 16, 2, 2), kernel=3, channels=16, lanes=8), (8238, 4752, 1, 17)),
+    "convolution": (tile(inputs=(8, 16, 16, 2, 2), kernel=3, channels=16, lanes=8), (1685, 2306, 9, 1)),
     "wide update": (
         tile(inputs=(8, 16, 16, 2, 2), kernel=3, channels=16, lanes=8, update=(2, 4)),
-        (7692, 5438, 1, 24),
+        (2203, 2629, 9, 8),
     ),
     "32 lanes": (
         tile(inputs=(16, 16, 16, 2, 2), kernel=3, channels=32, lanes=32, update=(1, 2)),
-        (17419, 15571, 5, 66),
+        (4816, 7886, 34, 2),
     ),
     "pooling": (
         tile(
@@ -79,11 +79,11 @@ MEASURED = {
             bits=17,
             pooling=Pooling(kind="sum", size=(2, 2)),
         ),
-        (4215, 4233, 18, 16),
+        (2938, 3184, 6, 16),
     ),
     "all taps": (
         tile(inputs=(4, 8, 8, 2, 2), kernel=3, channels=4, lanes=4, bits=14, taps=True),
-        (11101, 11239, 0, 97),
+        (8967, 6847, 0, 1),
     ),
 }
 

@@ -334,10 +334,12 @@ def test_a_row_that_may_be_fetched_too_early_is_found(
     lanes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lanes, "SETTLE_CYCLES", lanes.SETTLE_CYCLES - 1)
-    # Wide enough for block RAM, which is read earlier than look-up tables.
-    wide = tile(projection((2, 4, 40), **K3), layer_channels=3, lanes=3, tap_unroll=lanes is TapLanes)
+    # Wide enough for block RAM, which is read earlier than look-up tables; the last row closes right behind its events.
+    wide = tile(
+        projection((2, 2, 40), kernel=(1, 1)), layer_channels=3, lanes=3, tap_unroll=lanes is TapLanes
+    )
     with pytest.raises(BenchFailure, match="accumulator row"):
-        run(tmp_path, wide, pause=1, frames=20)
+        run(tmp_path, wide, pause=1, frames=40)
 
 
 def test_a_wrong_touched_bit_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from amaranth.hdl import Const, Module
 
 from lmht.gen.integer import IntegerNetwork
 from lmht.gen.plan import PlanOptions
+from lmht.rtl.accumulators import AccumulatorMemory
 from lmht.rtl.parameters import DesignParameters
 from lmht.sim.random_networks import random_design
 from lmht.sim.runner import BenchFailure
@@ -114,16 +116,16 @@ def test_a_wrong_reset_is_found(run_tile: RunTile, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_missing_hazard_forward_is_found(run_tile: RunTile, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lmht.rtl.synapse_lanes import SynapseLanes
+    hit = AccumulatorMemory._hit
 
-    possible = SynapseLanes._possible
-    monkeypatch.setattr(
-        SynapseLanes, "_possible", lambda self, distance: distance != 3 and possible(self, distance)
-    )
+    def missing(self: AccumulatorMemory, m: Module, valid: Any, where: Any, distance: int) -> Any:
+        return Const(0) if distance == 2 else hit(self, m, valid, where, distance)
+
+    monkeypatch.setattr(AccumulatorMemory, "_hit", missing)
     rng = np.random.default_rng(SEED)
     network, design = make_design(
-        rng, widths=(12, 9), lanes=[4, 4]
-    )  # three groups: every event hits at distance 3
+        rng, widths=(8, 9), lanes=[4, 4]
+    )  # two groups: every event hits at distance 2
     with pytest.raises(BenchFailure):
         run_tile(network, design, design.tiles[0])
 

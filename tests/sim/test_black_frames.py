@@ -11,8 +11,9 @@ from lmht.sim.verify import verify
 
 SIZE, CHANNELS, STEPS, LEVELS = 12, 6, 2, 2
 FRAMES = 12
-ROW_CYCLES = 3
-"""Of a row without any pixel to visit, with four banks: three rows share the way from closing to freeing a bank."""
+ROW_CYCLES = 4
+"""Of a row without any pixel to visit, with four banks: three rows share the way from closing to freeing a bank, which
+is as many cycles longer as it takes to know ahead that a bank is free."""
 
 
 def two_convolutions(*, quiet):
