@@ -140,7 +140,13 @@ def test_every_port_of_the_emitted_verilog_is_connected(stand_in, build):
     stand_in.LmhtCore(SimpleNamespace(add_source=sources.append), build.folder)
     ((module, connections),) = stand_in.made
     assert module == "core_axi"
-    assert {path.name for path in sources} == {"core.v", "core_axi.v", "lmht_multiplier.v", "lmht_ram.v"}
+    assert {path.name for path in sources} == {
+        "core.v",
+        "core_axi.v",
+        "lmht_multiplier.v",
+        "lmht_ram.v",
+        "lmht_rows.v",
+    }
     verilog = (build.folder / "core_axi.v").read_text()
     body = verilog[verilog.index("module core_axi(") :].partition("endmodule")[0]
     ports = {f"{direction[0]}_{name}": high for direction, high, name in _PORT.findall(body)}
