@@ -106,7 +106,7 @@ def test_the_block_of_an_ecp5(a_bits: int, b_bits: int, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("register", ["REG_INPUTA_CLK", "REG_INPUTB_CLK", "REG_OUTPUT_CLK"])
 def test_a_missing_register_is_found(register: str, tmp_path: Path) -> None:
-    multiplier, memory = primitive_sources()
-    text = multiplier.read_text().replace(f'{register}("CLK0")', f'{register}("NONE")')
+    right, wrong = f'{register}("CLK0")', f'{register}("NONE")'
+    sources = [path.read_text().replace(right, wrong) for path in primitive_sources()]
     with pytest.raises(BenchFailure, match="times"):
-        run(tmp_path, 18, 17, primitives=[text, memory, ecp5_block()], build_args=["-DLMHT_ECP5"])
+        run(tmp_path, 18, 17, primitives=[*sources, ecp5_block()], build_args=["-DLMHT_ECP5"])
