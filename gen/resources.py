@@ -109,7 +109,7 @@ def tile_features(tile: TileParameters) -> tuple[float, ...]:
     membranes; and 1 for what every tile has.
     """
     neuron = tile.neuron
-    copies = tile.banks * tap_columns(tile) if tile.tap_unroll else 1
+    copies = _adder_rows(tile)
     memory = AccumulatorMemory(
         row=accumulator_row_layout(tile),
         banks=1 if tile.tap_unroll else tile.banks,
@@ -137,6 +137,11 @@ def tap_columns(tile: TileParameters) -> int:
     return max(
         open_rows(projection.kernel[1], projection.stride[1], tile.width) for projection in tile.projections
     )
+
+
+def _adder_rows(tile: TileParameters) -> int:
+    """Rows of adders, each with an accumulator memory of its own."""
+    return tile.banks * tap_columns(tile) if tile.tap_unroll else 1
 
 
 def memory_blocks(shape: MemoryShape, device: Device) -> int:
@@ -180,7 +185,7 @@ def _memories(tile: TileParameters) -> list[MemoryShape]:
     columns = tap_columns(tile)
     if tile.tap_unroll:
         bank = MemoryShape(width=lane_bits, depth=-(-tile.width // columns) * tile.groups)
-        memories += [bank] * (tile.banks * columns)
+        memories += [bank] * _adder_rows(tile)
     else:
         memories.append(MemoryShape(width=lane_bits, depth=tile.banks << (tile.bank_rows - 1).bit_length()))
     memories += [
@@ -198,8 +203,7 @@ def _memories(tile: TileParameters) -> list[MemoryShape]:
 def _multipliers(tile: TileParameters) -> int:
     """Of 18 x 18 bits: for products of the lanes that are not selected, for the mixing and for the leak."""
     neuron = tile.neuron
-    adders = tile.banks * tap_columns(tile) if tile.tap_unroll else 1
-    products = 0 if tile.selects_products else tile.lanes * neuron.input_steps * adders
+    products = 0 if tile.selects_products else tile.lanes * neuron.input_steps * _adder_rows(tile)
     mixing = _multiplier_blocks(neuron.accumulator_bits, neuron.multiplier_bits + 1) * tile.mix_multipliers
     leaking = (
         _multiplier_blocks(neuron.membrane_bits, neuron.leak_bits + 2) * neuron.steps if neuron.leak else 0

@@ -8,7 +8,15 @@ from typing import Any
 from amaranth.hdl import Const, Module, Signal, Value, signed
 from amaranth.utils import bits_for
 
-__all__ = ["ShiftAddTree", "constant_terms", "delay", "divide", "quotient_constants", "rounding_constant"]
+__all__ = [
+    "ShiftAddTree",
+    "constant_terms",
+    "delay",
+    "divide",
+    "quotient_constants",
+    "rounding_constant",
+    "times",
+]
 
 
 def delay(
@@ -39,6 +47,15 @@ def constant_terms(factor: int) -> list[tuple[int, bool]]:
         factor >>= 1
         shift += 1
     return terms
+
+
+def times(value: Value, factor: int) -> Value:
+    """``value * factor`` by shifts, in the same cycle: few and narrow, so that no multiplier is spent on it."""
+    total: Value = Const(0, 1)
+    for shift, negative in constant_terms(factor):
+        term = value << shift
+        total = total - term if negative else total + term
+    return total
 
 
 class ShiftAddTree:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Const, Module, Signal, Value
+from amaranth.hdl import Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from lmht.rtl.pipeline import constant_terms
+from lmht.rtl.pipeline import times
 from lmht.rtl.pixel_walk import pixel_layout
 
 __all__ = ["RowFetch", "fetched_layout"]
@@ -125,16 +125,7 @@ class RowFetch(wiring.Component):
             with m.If(~pixel.empty):
                 m.d.sync += [self.read_bank.eq(pixel.bank), self.read_row.eq(self.read_row + 1)]
                 with m.If(part == 0):
-                    m.d.sync += self.read_row.eq(_times(pixel.x, self.parts))
+                    m.d.sync += self.read_row.eq(times(pixel.x, self.parts))
         with m.If(self.o.valid & self.o.ready & tags[2].last & ~tags[2].empty):
             m.d.comb += self.freed.bit_select(tags[2].bank, 1).eq(1)
         return m
-
-
-def _times(value: Value, factor: int) -> Value:
-    """``value * factor`` by shifts: few and narrow, so that no multiplier is spent on it."""
-    total: Value = Const(0, 1)
-    for shift, negative in constant_terms(factor):
-        term = value << shift
-        total = total - term if negative else total + term
-    return total

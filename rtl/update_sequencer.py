@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Const, Module, Mux, Signal, Value
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from lmht.rtl.address_generator import fetch_layout
-from lmht.rtl.pipeline import constant_terms, delay
+from lmht.rtl.pipeline import delay, times
 from lmht.rtl.pixel_walk import PixelWalk, closed_layout, touched_layout
 from lmht.rtl.row_queue import RowQueue
 from lmht.rtl.synapse_lanes import FETCH_CYCLES, accumulator_row_layout, accumulators_layout
@@ -180,7 +180,7 @@ class UpdateSequencer(wiring.Component):
         with m.If(queue.request):
             m.d.sync += [
                 part.eq(Mux(last_part, 0, part + 1)),
-                self.fetch.row.eq(Mux(part == 0, _times(pixel.x, parts), self.fetch.row + 1)),
+                self.fetch.row.eq(Mux(part == 0, times(pixel.x, parts), self.fetch.row + 1)),
             ]
             with m.If(last_part & pixel.last & ~pixel.empty):
                 m.d.sync += leaving.bit_select(pixel.bank, 1).eq(1)
@@ -215,12 +215,3 @@ class UpdateSequencer(wiring.Component):
                 is_first.eq(last_slot),
                 is_last.eq(slot + 2 == Mux(tag.last_part, _final_slots(parameters), slots)),
             ]
-
-
-def _times(value: Value, factor: int) -> Value:
-    """``value * factor`` by shifts: few and narrow, so that no multiplier is spent on it."""
-    total: Value = Const(0, 1)
-    for shift, negative in constant_terms(factor):
-        term = value << shift
-        total = total - term if negative else total + term
-    return total

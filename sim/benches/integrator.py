@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
+from lmht.gen.work import CLOSING_CYCLES
 from lmht.rtl.address_generator import fetch_layout
 from lmht.rtl.integrator import Integrator
 from lmht.rtl.pixel_walk import closed_layout
@@ -33,8 +34,6 @@ from lmht.sim.runner import bench_parameters
 from lmht.sim.stream import Bench, PulseCounter, Source
 
 Array = NDArray[np.int64]
-CLOSING_CYCLES = 2
-"""Of the synapse lanes for a row that closes, until the first event behind it."""
 
 
 @dataclass(frozen=True)

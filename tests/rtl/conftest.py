@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from amaranth.hdl import Const, Module
 
 from lmht.gen.integer import IntegerNetwork
 from lmht.gen.memory_contents import pack_memories
+from lmht.rtl.accumulators import AccumulatorMemory
 from lmht.rtl.parameters import DesignParameters
 from lmht.rtl.tile import Tile
 from lmht.rtl.tile_parameters import WEIGHT_MEMORIES, TileParameters
@@ -65,3 +68,17 @@ def run_tile(tmp_path: Path) -> RunTile:
         )
 
     return run
+
+
+@pytest.fixture
+def without_forward(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Plant a fault: results of operations at one distance on a row are not forwarded."""
+    hit = AccumulatorMemory._hit
+
+    def plant(distance: int) -> None:
+        def missing(self: AccumulatorMemory, m: Module, valid: Any, where: Any, number: int) -> Any:
+            return Const(0) if number == distance else hit(self, m, valid, where, number)
+
+        monkeypatch.setattr(AccumulatorMemory, "_hit", missing)
+
+    return plant

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from amaranth.hdl import Const, Module
 
 from lmht.rtl.accumulators import AccumulatorMemory
 from lmht.rtl.verilog import emit_verilog, primitive_sources
@@ -49,14 +49,9 @@ def test_bench(shape: dict[str, int], least_distance: int, tmp_path: Path) -> No
     ("shape", "distance"), [(FEW, 1), (FEW, 2), (MANY, 1), (MANY, 2), (MANY, 3)], ids=str
 )
 def test_a_missing_forward_is_found(
-    shape: dict[str, int], distance: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shape: dict[str, int], distance: int, tmp_path: Path, without_forward: Callable[[int], None]
 ) -> None:
-    hit = AccumulatorMemory._hit
-
-    def missing(self: AccumulatorMemory, m: Module, valid: Any, where: Any, number: int) -> Any:
-        return Const(0) if number == distance else hit(self, m, valid, where, number)
-
-    monkeypatch.setattr(AccumulatorMemory, "_hit", missing)
+    without_forward(distance)
     with pytest.raises(BenchFailure, match="sums"):
         run(tmp_path, shape=shape)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,8 +12,8 @@ import numpy as np
 import pytest
 from amaranth.hdl import Const, Module
 
+from lmht.gen.work import CLOSING_CYCLES
 from lmht.rtl import event_filter, synapse_lanes
-from lmht.rtl.accumulators import AccumulatorMemory
 from lmht.rtl.address_generator import AddressGenerator
 from lmht.rtl.event_address import is_flat
 from lmht.rtl.events import EventLayout
@@ -26,7 +27,6 @@ from lmht.rtl.tap_addresses import TapAddressGenerator
 from lmht.rtl.tap_lanes import TapLanes
 from lmht.rtl.tile_parameters import TileParameters
 from lmht.rtl.verilog import emit_verilog, primitive_sources
-from lmht.sim.benches.integrator import CLOSING_CYCLES
 from lmht.sim.runner import BenchFailure, run_cocotb
 
 SEED = 20240607
@@ -301,14 +301,9 @@ def test_utilization_of_a_dense_stream() -> None:
 @pytest.mark.parametrize("unroll", [False, True])
 @pytest.mark.parametrize("distance", [1, 2, 3])
 def test_a_missing_forward_is_found(
-    distance: int, unroll: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    distance: int, unroll: bool, tmp_path: Path, without_forward: Callable[[int], None]
 ) -> None:
-    hit = AccumulatorMemory._hit
-
-    def missing(self: AccumulatorMemory, m: Module, valid: Any, where: Any, number: int) -> Any:
-        return Const(0) if number == distance else hit(self, m, valid, where, number)
-
-    monkeypatch.setattr(AccumulatorMemory, "_hit", missing)
+    without_forward(distance)
     wide = tile(projection((3, 4, 40), kernel=(1, 1)), layer_channels=4, lanes=4, tap_unroll=unroll)
     with pytest.raises(BenchFailure, match="accumulator row"):
         run(tmp_path, wide, density=0.9)  # events on one pixel in every order

@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from amaranth.hdl import Const, Module
+from amaranth.hdl import Const
 
 from lmht.gen.integer import IntegerNetwork
 from lmht.gen.plan import PlanOptions
-from lmht.rtl.accumulators import AccumulatorMemory
 from lmht.rtl.parameters import DesignParameters
 from lmht.sim.random_networks import random_design
 from lmht.sim.runner import BenchFailure
@@ -115,13 +114,8 @@ def test_a_wrong_reset_is_found(run_tile: RunTile, monkeypatch: pytest.MonkeyPat
         run_tile(network, design, design.tiles[0])
 
 
-def test_a_missing_hazard_forward_is_found(run_tile: RunTile, monkeypatch: pytest.MonkeyPatch) -> None:
-    hit = AccumulatorMemory._hit
-
-    def missing(self: AccumulatorMemory, m: Module, valid: Any, where: Any, distance: int) -> Any:
-        return Const(0) if distance == 2 else hit(self, m, valid, where, distance)
-
-    monkeypatch.setattr(AccumulatorMemory, "_hit", missing)
+def test_a_missing_hazard_forward_is_found(run_tile: RunTile, without_forward: Callable[[int], None]) -> None:
+    without_forward(2)
     rng = np.random.default_rng(SEED)
     network, design = make_design(
         rng, widths=(8, 9), lanes=[4, 4]
@@ -131,7 +125,6 @@ def test_a_missing_hazard_forward_is_found(run_tile: RunTile, monkeypatch: pytes
 
 
 def test_an_unchecked_level_is_found(run_tile: RunTile, monkeypatch: pytest.MonkeyPatch) -> None:
-    from amaranth.hdl import Const
 
     import lmht.rtl.event_filter as event_filter
 
